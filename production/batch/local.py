@@ -1,0 +1,259 @@
+"""The local machine as a batch system: each job in a session of its own, in a number of slots.
+
+Jobs that wait for a slot wait in this process and are forgotten with it; nobody but the fence in
+their spool (production/job/fence.py) tells that they never started.  Jobs that run need nobody:
+they survive the manager, and any manager on the same host finds them by the pid and start time
+that the wrapper wrote into its spool.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shlex
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+from production.batch.base import WRAPPER, BatchSystem
+from production.batch.processes import Process, is_alive, running, session_members
+from production.errors import BatchError, ConfigurationError, SubmissionRefused
+from production.model import JobHandle, JobOrder, JobState
+
+# Seconds between SIGTERM and SIGKILL.  The wrapper gives its payload 3 s of them, and needs the
+# rest to clear up and write its record.
+GRACE = 5.0
+# Seconds that killed processes may take to disappear: they may hang in a network filesystem.
+PATIENCE = 20.0
+_GLANCE = 0.05  # seconds between two looks at processes that are about to end
+
+# Reasons for which no process can be started just now, whatever the job.
+_MOMENTARY = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
+
+_OPTIONS = ("slots",)
+
+
+def open_system(options: Mapping[str, object]) -> BatchSystem:
+    """The local machine; option ``slots``: how many jobs run at once, default one per usable CPU.
+
+    Raises ConfigurationError.
+    """
+    for name in options:
+        if name not in _OPTIONS:
+            what = f"{name!r} is not an option. Options: {', '.join(_OPTIONS)}"
+            raise ConfigurationError(where="[batch.local]", what=what)
+    slots = options.get("slots", len(os.sched_getaffinity(0)))
+    if not isinstance(slots, int) or isinstance(slots, bool) or slots < 1:
+        what = f"slots must be a whole number from 1 on, not {slots!r}"
+        raise ConfigurationError(where="[batch.local]", what=what)
+    return LocalSystem(slots)
+
+
+class LocalSystem:
+    """The batch system ``local``."""
+
+    name = "local"
+
+    def __init__(self, slots: int) -> None:
+        self._slots = slots
+        self._host = os.uname().nodename
+        self._lock = threading.Lock()
+        # Under the lock; orders wait in the order of their submission.
+        self._pending: dict[str, JobOrder] = {}
+        self._running: dict[str, Process] = {}
+        self._adopted = 0  # jobs of other managers that we watch; they hold slots as well
+
+    def submit(self, jobs: Sequence[JobOrder]) -> list[str | SubmissionRefused]:
+        """See BatchSystem; a job is refused when its log files cannot be opened."""
+        answers: list[str | SubmissionRefused] = []
+        with self._lock:
+            for job in jobs:
+                try:
+                    with _open_logs(job):
+                        pass
+                except OSError as error:
+                    what = f"{error.filename}: {error.strerror}"
+                    answers.append(SubmissionRefused(system=self.name, what=what))
+                else:
+                    self._pending[job.name] = job
+                    answers.append(f"{self._host}:{job.name}")
+            self._fill_slots()
+        return answers
+
+    def poll(self, jobs: Sequence[JobHandle]) -> dict[str, JobState]:
+        """See BatchSystem.
+
+        Never fails.  Where nothing can be known, a job is RUNNING: on another host, until it
+        leaves its record; in a spool that cannot be read just now.
+        """
+        states: dict[str, JobState] = {}
+        with self._lock:
+            for job in jobs:
+                if job.name in self._pending:
+                    states[job.name] = JobState.PENDING
+                elif job.name in self._running:
+                    states[job.name] = JobState.RUNNING
+            self._adopted = 0
+            for job in jobs:
+                if job.name not in states:
+                    states[job.name] = self._state_of_other(job)
+            self._fill_slots()
+        return states
+
+    def cancel(self, jobs: Sequence[JobHandle]) -> None:
+        """See BatchSystem; when it returns, nothing of the jobs runs any more on this host."""
+        names: dict[int, str] = {}  # by session, which has the wrapper's pid
+        for process, job in self._withdraw(jobs):
+            if is_alive(process):
+                names[process.pid] = job.name
+                _send(signal.SIGTERM, group=process.pid)
+        left = _wait_for(names, GRACE)
+        deadline = time.monotonic() + PATIENCE
+        while left and time.monotonic() < deadline:
+            # The payload has a process group of its own in the wrapper's session.
+            for pid in (pid for members in left.values() for pid in members):
+                _send(signal.SIGKILL, pid=pid)
+            left = _wait_for(left, _GLANCE)
+        if left:
+            what = "; ".join(f"{names[s]} (pids {_listed(pids)})" for s, pids in left.items())
+            raise BatchError(system=self.name, what=f"jobs could not be ended: {what}")
+
+    def describe(self, job: JobOrder) -> str:
+        """See BatchSystem."""
+        spool, out, err = (shlex.quote(str(p)) for p in (job.spool, job.stdout, job.stderr))
+        command = shlex.join(_command(job))
+        try:
+            script = job.script.read_text(errors="replace")
+        except OSError as error:
+            script = f"(unreadable: {error.strerror})\n"
+        return (
+            f"cd {spool} && setsid {command} < /dev/null >> {out} 2>> {err}\n"
+            f"\n# {job.script}\n{script}"
+        )
+
+    def close(self) -> None:
+        """See BatchSystem; jobs that still wait are never started."""
+        with self._lock:
+            self._pending.clear()
+
+    # ------------------------------------------------------------------ under the lock
+
+    def _fill_slots(self) -> None:
+        for job in list(self._pending.values()):
+            if len(self._running) + self._adopted >= self._slots:
+                return
+            try:
+                child = _start(job)
+            except OSError as error:
+                if error.errno in _MOMENTARY:
+                    return  # the next poll tries again
+                del self._pending[job.name]  # its directories are gone, so it is gone too
+            else:
+                del self._pending[job.name]
+                # The child cannot be reaped yet, so its pid is still its own.
+                self._running[job.name] = running(child.pid) or Process(child.pid, 0)
+                threading.Thread(target=self._reap, args=(job.name, child), daemon=True).start()
+
+    def _state_of_other(self, job: JobHandle) -> JobState:
+        """The state of a job that is no child of ours, counting those that hold a slot here."""
+        try:
+            process, host = _read_pid(job.spool)
+            if host != self._host:
+                ended = (job.spool / "record").exists()
+                return JobState.GONE if ended else JobState.RUNNING
+        except (FileNotFoundError, ValueError):
+            # It never started, or its host crashed just then.
+            return JobState.GONE
+        except OSError:
+            return JobState.RUNNING
+        if is_alive(process):
+            self._adopted += 1
+            return JobState.RUNNING
+        return JobState.GONE
+
+    # ------------------------------------------------------------------ on their own
+
+    def _reap(self, name: str, child: subprocess.Popen[bytes]) -> None:
+        """Wait for a child, and give its slot to the next; runs in a thread a child."""
+        child.wait()
+        with self._lock:
+            del self._running[name]
+            self._fill_slots()
+
+    def _withdraw(self, jobs: Iterable[JobHandle]) -> list[tuple[Process, JobHandle]]:
+        """Forget those that are pending; the wrappers of those that have started on this host."""
+        started = []
+        with self._lock:
+            for job in jobs:
+                if self._pending.pop(job.name, None):
+                    continue
+                process = self._running.get(job.name)
+                if process is None:
+                    with contextlib.suppress(OSError, ValueError):
+                        process, host = _read_pid(job.spool)
+                        if host != self._host:
+                            continue
+                if process is not None:
+                    started.append((process, job))
+        return started
+
+
+# ---------------------------------------------------------------------- jobs and their processes
+
+
+def _command(job: JobOrder) -> list[str]:
+    return ["bash", str(WRAPPER), str(job.spool)]
+
+
+def _start(job: JobOrder) -> subprocess.Popen[bytes]:
+    with _open_logs(job) as (out, err):
+        return subprocess.Popen(
+            _command(job),
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=err,
+            cwd=job.spool,
+            start_new_session=True,
+        )
+
+
+@contextlib.contextmanager
+def _open_logs(job: JobOrder) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
+    with job.stdout.open("ab") as out, job.stderr.open("ab") as err:
+        yield out, err
+
+
+def _read_pid(spool: Path) -> tuple[Process, str]:
+    """The wrapper's process and host, which it wrote when it took the attempt.
+
+    Raises FileNotFoundError when it did not, ValueError when the file makes no sense.
+    """
+    pid, start, host = (spool / "started" / "pid").read_text().split()
+    return Process(int(pid), int(start)), host
+
+
+def _send(number: signal.Signals, *, pid: int = 0, group: int = 0) -> None:
+    # Gone already, or another user's: what is left in the end tells.
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        if group:
+            os.killpg(group, number)
+        else:
+            os.kill(pid, number)
+
+
+def _wait_for(sessions: Iterable[int], seconds: float) -> dict[int, list[int]]:
+    """Wait until all processes of these sessions are gone; those left when the time is over."""
+    deadline = time.monotonic() + seconds
+    wanted = set(sessions)
+    while (left := session_members(wanted)) and time.monotonic() < deadline:
+        time.sleep(_GLANCE)
+    return left
+
+
+def _listed(pids: Iterable[int]) -> str:
+    return ", ".join(map(str, sorted(pids)))

@@ -1,0 +1,87 @@
+"""The commands.  Each is a module: ``arguments`` declares its options, ``run`` does it.
+
+Only the module of the command that was asked for is imported: ``--help`` must answer at once on
+a busy login node.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from production.cli.parser import Parser
+from production.errors import Interrupted, ProductionError, UsageError
+
+COMMANDS = {
+    "run": "process the runs of a production (the same as run_production.py)",
+    "init": "create a database",
+    "datasets": "import, add or list the runs of datasets",
+    "import": "take over a database of the 2014 or 2016 layout",
+    "status": "show all productions and where their runs stand",
+    "retry": "have failed runs (status E) tried again",
+    "migrate": "bring a database of an older version of this program up to date",
+}
+
+
+def main(argv: Sequence[str] | None = None, program: str = "production") -> int:
+    """Run a command; returns the exit code.  Every foreseen failure ends as one line."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _dispatch(arguments, program)
+    except Interrupted as error:
+        return error.exit_code
+    except ProductionError as error:
+        print(f"ERROR: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # The reader (head, less) has gone; nothing more can be printed, not even at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+def run_production(argv: Sequence[str] | None = None) -> int:
+    """``run_production.py``: the command ``run`` under the name that users know."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    return main(["run", *arguments], program="run_production.py")
+
+
+def _dispatch(arguments: list[str], program: str) -> int:
+    if not arguments or arguments[0] in {"-h", "--help", "--usage", "help"}:
+        print(_overview())
+        return 0
+    if arguments[0] == "--version":
+        from production import __version__
+
+        print(f"production {__version__}")
+        return 0
+    name, *rest = arguments
+    if name not in COMMANDS:
+        raise UsageError(text=f"there is no command '{name}'. Commands: {', '.join(COMMANDS)}")
+    command = import_module(f"production.cli.{name}_command")
+    parser = Parser(
+        prog=program if program != "production" else f"production {name}",
+        description=command.__doc__,
+    )
+    command.arguments(parser)
+    if name == "run" and not rest:
+        parser.print_help()
+        return 0
+    return int(command.run(parser.parse_args(rest)))
+
+
+def _overview() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:{width}}  {what}" for name, what in COMMANDS.items()]
+    return "\n".join(
+        [
+            "Usage: production COMMAND [arguments...]",
+            "",
+            *lines,
+            "",
+            "production COMMAND --help tells more about one of them.",
+        ]
+    )

@@ -1,0 +1,70 @@
+"""Tell the database which runs exist and to which datasets they belong."""
+
+from __future__ import annotations
+
+import argparse
+
+from production.cli.parser import add_database, add_output, converter, path
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    import_ = actions.add_parser(
+        "import",
+        help="read a run list",
+        description="Read a run list: CSV with a header line; columns run and dataset, and as "
+        "they exist tranche, quality, geometry, campaign. May be done again with a newer list.",
+    )
+    import_.add_argument("file", metavar="FILE.csv", type=path)
+    add = actions.add_parser(
+        "add", help="add runs by number", description="Add runs to a dataset by number."
+    )
+    add.add_argument("name", metavar="NAME", help="the dataset")
+    from production.store.datasets import parse_runs
+
+    add.add_argument(
+        "runs", metavar="RUNS", type=converter(parse_runs), help="such as 2091-2103,2119"
+    )
+    add.add_argument("--quality", metavar="Q", help="gold, silver, … (Default: none)")
+    add.add_argument("--tranche", metavar="#", type=int, help="part of the dataset, from 1")
+    add.add_argument("--geometry", metavar="G", help="of the apparatus")
+    list_ = actions.add_parser(
+        "list", help="show the datasets", description="Show the datasets and what they hold."
+    )
+    add_output(list_)
+    for action in (import_, add, list_):
+        add_database(action)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Do it."""
+    from production.store import datasets
+    from production.store.connection import Database
+
+    if options.action == "list":
+        with Database(options.database, readonly=True) as db:
+            _show(datasets.summaries(db), options.output)
+        return 0
+    if options.action == "import":
+        labels = datasets.read_csv(options.file)
+    else:
+        labels = [
+            datasets.Label(run, options.name, options.tranche, options.quality, options.geometry)
+            for run in options.runs
+        ]
+    with Database(options.database) as db:
+        new, changed = datasets.add(db, labels)
+    same = len(set(labels)) - new - changed
+    print(f"{new} new, {changed} changed, {same} as before")
+    return 0
+
+
+def _show(found: list, form: str) -> None:  # type: ignore[type-arg]
+    from dataclasses import astuple, fields
+
+    from production.store.datasets import DatasetSummary
+    from production.view.tables import render
+
+    headers = [field.name for field in fields(DatasetSummary)]
+    print(render(headers, [astuple(summary) for summary in found], form))

@@ -1,0 +1,27 @@
+"""Take over a database of the 2014 layout (datasets, productions, alcapana_vN, rootana_vN) or of
+the 2016 layout (R15bdatasets with tranche and geometry).  The old file is only read.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from production.cli.parser import add_database, path
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("old", metavar="OLD.db", type=path, help="the database to read")
+    add_database(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Do it."""
+    from production.store import legacy
+    from production.store.connection import Database
+
+    old = legacy.read(options.old)
+    with Database(options.database) as db:
+        for line in legacy.take_over(db, old):
+            print(line)
+    return 0

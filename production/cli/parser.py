@@ -1,0 +1,91 @@
+"""argparse with our manners: errors as one line, help under all three names, shared options."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn, TypeVar
+
+from production.errors import UsageError
+
+T = TypeVar("T")
+DATABASE = Path("~/data/production.db")
+
+
+class Parser(argparse.ArgumentParser):
+    """Raises UsageError instead of printing the usage and exiting."""
+
+    def __init__(self, prog: str | None = None, description: str | None = None) -> None:
+        super().__init__(
+            prog=prog,
+            description=description,
+            allow_abbrev=False,
+            add_help=False,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        self.add_argument(
+            "-h", "--help", "--usage", action="help", help="Print this help, then exit."
+        )
+
+    def error(self, message: str) -> NoReturn:
+        """What argparse calls for wrong arguments."""
+        raise UsageError(text=f"{message}. See {self.prog} --help")
+
+
+def add_database(parser: argparse.ArgumentParser) -> None:
+    """The option that every command has."""
+    parser.add_argument(
+        "--database",
+        metavar="DB",
+        type=path,
+        default=DATABASE.expanduser(),
+        help=f"SQLite database of the productions. It is never created implicitly: see "
+        f"`production init`. (Default: {DATABASE})",
+    )
+
+
+def add_output(parser: argparse.ArgumentParser) -> None:
+    """How results are printed."""
+    parser.add_argument(
+        "--output",
+        choices=("table", "json", "quiet"),
+        default="table",
+        help="Print for people, as JSON for programs, or the least. (Default: table)",
+    )
+
+
+def path(text: str) -> Path:
+    """A file name with ~ expanded."""
+    if not text:
+        raise argparse.ArgumentTypeError("a file name must not be empty")
+    return Path(text).expanduser()
+
+
+def converter(parse: Callable[[str], T]) -> Callable[[str], T]:
+    """An argparse type from a function that raises ValueError or UsageError with a good text."""
+
+    def convert(text: str) -> T:
+        try:
+            return parse(text)
+        except (ValueError, UsageError) as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return convert
+
+
+def number(
+    kind: type[int] | type[float], name: str, low: float, high: float
+) -> Callable[[str], float]:
+    """A number within limits."""
+
+    def parse(text: str) -> float:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = kind(low - 1)
+        if not low <= value <= high:
+            raise ValueError(f"'{text}' is not {name} from {low:g} to {high:g}")
+        return value
+
+    return converter(parse)

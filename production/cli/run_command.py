@@ -1,0 +1,220 @@
+"""This program checks the production database and takes care of fetching, submitting,
+watching and cleanup, and updates the database accordingly, so multiple people can process at
+the same time.  Ctrl-C rolls back what this manager has begun; finished runs stay.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from production.cli.parser import add_database, add_output, converter, number, path
+from production.errors import DisplayUnavailable, RunsFailed
+from production.model import DEFAULT_QUALITY, Status
+from production.units import parse_fraction
+
+if TYPE_CHECKING:
+    from production.manager.loop import Manager
+    from production.view.base import View
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options: those of 2014 and 2016 with their spelling, then the new ones."""
+    parser.usage = "%(prog)s --production=PROD_TYPE [optional arguments...]"
+    parser.add_argument(
+        "--production",
+        metavar="PROD_TYPE",
+        required=True,
+        help="The production type: alcapana, rootana, or one of your own recipes.",
+    )
+    parser.add_argument(
+        "--version",
+        metavar="#",
+        type=number(int, "a version number", 0, 10**6),
+        help="Version number to produce. Default is the highest version of this type. With --new "
+        "and a derived type such as rootana, this is the version of the base to produce from "
+        "(default: its newest). With --new and a primary type such as alcapana it is refused.",
+    )
+    parser.add_argument(
+        "--new",
+        metavar="TAG",
+        help="Start a new production, with the next free version number. TAG is the software tag, "
+        "recorded for bookkeeping.",
+    )
+    parser.add_argument(
+        "--pause",
+        metavar="#",
+        type=number(float, "a time in seconds", 0.1, 3600),
+        help="Wait # seconds between the event loop's checks for finished jobs. (Default: 5)",
+    )
+    parser.add_argument(
+        "--nproc",
+        metavar="#",
+        type=number(int, "a number of jobs", 1, 100_000),
+        help="Maximum number of jobs in the batch system at a time. (Default: 10)",
+    )
+    parser.add_argument(
+        "--nprep",
+        metavar="#",
+        type=number(int, "a number of runs", 0, 100_000),
+        help="Maximum number of runs to have ready besides: at most NPROC + NPREP raw files are "
+        "on disk at once. (Default: 5)",
+    )
+    parser.add_argument(
+        "--spacelim",
+        metavar="#",
+        type=converter(parse_fraction),
+        help="The maximum share of the available space to use up: 90, 90%% or 0.9. (Default: 90)",
+    )
+    parser.add_argument("--display", action="store_true", help="Use a ncurses display.")
+    parser.add_argument(
+        "--modules",
+        metavar="FILE",
+        type=path,
+        help="The program's modules file; its text is recorded with every run. (Default: as the "
+        "configuration or the recipe names it, production.cfg for rootana)",
+    )
+    parser.add_argument(
+        "--dataset",
+        metavar="SET",
+        action="append",
+        help="Only process runs of dataset SET; may be given several times. (Default: all)",
+    )
+    parser.add_argument(
+        "--tranche",
+        metavar="#",
+        action="append",
+        type=number(int, "a tranche", 1, 10**6),
+        help="Only process runs of this tranche; may be given several times. (Default: all)",
+    )
+    parser.add_argument(
+        "--quality",
+        metavar="Q",
+        action="append",
+        help="Only runs of this quality; may be given several times; `any` takes all. "
+        f"(Default: {DEFAULT_QUALITY})",
+    )
+    add_database(parser)
+    parser.add_argument(
+        "--calib", action="store_true", help="Have rootana use the calibration (its option -c)."
+    )
+    parser.add_argument(
+        "--calibdatabase",
+        metavar="DB",
+        type=path,
+        help="The calibration database (rootana's option -d). (Default: ~/data/calibration.db, "
+        "when --calib is given and it exists)",
+    )
+    parser.add_argument(
+        "--option",
+        metavar="NAME[=VALUE]",
+        action="append",
+        default=[],
+        help="An option that your own recipe defines under [job.options].",
+    )
+    parser.add_argument("--batch", metavar="SYSTEM", help="The batch system. (Default: local)")
+    parser.add_argument(
+        "--max-attempts",
+        metavar="#",
+        type=number(int, "a number of attempts", 1, 1000),
+        help="How often a run is tried before it stands at E. (Default: 3)",
+    )
+    parser.add_argument(
+        "--config",
+        metavar="FILE",
+        type=path,
+        help="The configuration. (Default: production.toml beside the database)",
+    )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="Print the job script and the submission command that would be used; change nothing.",
+    )
+    parser.add_argument(
+        "--log-file", metavar="FILE", type=path, help="Append all messages as JSON lines."
+    )
+    add_output(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Do it."""
+    from production.cli.session import open_session
+
+    with open_session(options) as session:
+        if options.dry_run:
+            print(session.dry_run())
+            return 0
+        view = _view(options)
+        try:
+            manager = session.start(view)
+            with _signals_to(manager, view):
+                manager.run()
+        finally:
+            view.close()
+        _report(manager)
+    return 0
+
+
+def _view(options: argparse.Namespace) -> View:
+    from production.view.console import Console, LogFile
+
+    view: View = Console(options.output)
+    if options.display:
+        from production.view.display import Display
+
+        try:
+            view = Display()
+        except DisplayUnavailable as error:
+            view.message(str(error), level="warning")
+    return LogFile(options.log_file, view) if options.log_file else view
+
+
+@contextmanager
+def _signals_to(manager: Manager, view: View) -> Iterator[None]:
+    """A first signal has the manager roll back; a second one ends the program at once."""
+    import os
+
+    def handle(signum: int, _frame: object) -> None:
+        for again in SIGNALS:
+            signal.signal(again, lambda number, _: end_at_once(number))
+        manager.interrupt(signum)
+
+    def end_at_once(signum: int) -> None:
+        view.close()
+        os.write(2, b"Stopped at once; the next manager that starts repairs what is left behind\n")
+        os._exit(128 + signum)
+
+    before: dict[int, Callable[..., object] | int | None] = {
+        signum: signal.signal(signum, handle) for signum in SIGNALS
+    }
+    try:
+        yield
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+
+
+def _report(manager: Manager) -> None:
+    """The closing line, and an error when runs of the production stand at E."""
+    counts = manager.counts()
+    stand = ", ".join(f"{number} {status}" for status, number in counts.items())
+    manager.say(f"Nothing left to do here. {manager.production.label}: {stand}")
+    if waiting := manager.store.waiting_for_base():
+        manager.say(f"{waiting} runs wait until their base production has finished them")
+    if counts.get(Status.NEW, 0) > waiting:
+        manager.say("The runs at N are outside of the chosen datasets, tranches and qualities")
+    if failed := counts.get(Status.ERROR, 0):
+        production = manager.production
+        raise RunsFailed(
+            count=failed,
+            runs=", ".join(map(str, manager.store.at_error(limit=10))),
+            database=manager.db.path,
+            table=production.label,
+            type=production.type,
+            version=production.version,
+        )

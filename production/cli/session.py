@@ -1,0 +1,239 @@
+"""From command line, configuration and recipe to a manager that is ready to start.
+
+Everything that can be wrong is found here, before anything is changed: options, database,
+recipe, datasets, modules file, login, batch system.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from production import config as configuration
+from production.batch.base import open_batch
+from production.config import Configuration
+from production.errors import ModulesUnreadable, UnknownProduction, UsageError
+from production.manager.loop import Manager
+from production.manager.paths import Paths
+from production.manager.plan import JobSettings, plan_job
+from production.manager.settings import Rooms, Settings
+from production.model import Claim, Production, RunFilter
+from production.recipe.load import find_recipe, modules_file
+from production.recipe.model import Recipe
+from production.space.probe import open_probe
+from production.staging.archive import Archive, open_archive
+from production.store import datasets, productions
+from production.store.connection import Database, utc_now
+from production.view.base import View
+
+ANY_QUALITY = "any"
+CALIBRATION = Path("~/data/calibration.db")
+
+
+@dataclass(frozen=True)
+class Session:
+    """All that was found out about what the user wants."""
+
+    options: argparse.Namespace
+    db: Database
+    config: Configuration
+    recipe: Recipe
+    production: Production | None  # None: a new one is to be started
+    base: Production | None
+    settings: Settings
+    job: JobSettings
+    rooms: Rooms
+
+    def start(self, view: View) -> Manager:
+        """Start the new production if one is wanted, and return the manager."""
+        production = self.production
+        if production is None:
+            production, runs = productions.start(self.db, self._new(), self.settings.filter)
+            view.message(f"INFO: Starting new production, version {production.version}")
+            view.message(f"INFO: {runs} runs, software tag {production.software}")
+        else:
+            view.message(f"INFO: Most recent production version {production.version}")
+            if productions.recipe_text(self.db, production) not in {None, self.recipe.text}:
+                view.message(
+                    f"Recipe {self.recipe.path} has changed since {production.label} was started",
+                    level="warning",
+                )
+        paths = self._paths(production)
+        return Manager(self.db, self.base, paths, self.job, self.rooms, self.settings, view)
+
+    def dry_run(self) -> str:
+        """The job script and the submission command for the first run, as they would be."""
+        production = self.production
+        if production is None:
+            version = productions.next_version(self.db, self.recipe.name)
+            base = self.base.version if self.base else None
+            production = Production(
+                0, self.recipe.name, version, self.options.new, utc_now(), None, base
+            )
+        run = productions.first_run(self.db, self.production or self.base, self.settings.filter)
+        if run is None:
+            return f"{production.label}: no run would be claimed"
+        paths = self._paths(production)
+        claim = Claim(run, attempt=1, token=1)
+        inputs = {
+            given.name: paths.raw(claim)
+            / (given.file or self.settings.archive_file).expand({"run": run})
+            for given in self.recipe.archive_inputs
+        }
+        if self.base is not None:
+            made = productions.outputs(self.db, self.base.id, run)
+            inputs |= {g.name: made[g.output] for g in self.recipe.base_inputs if g.output in made}
+        order = plan_job(paths, claim, inputs, self.job)
+        return self.rooms.batch.describe(order)
+
+    def _new(self) -> productions.NewProduction:
+        names = tuple(output.name for output in self.recipe.outputs)
+        return productions.NewProduction(
+            self.recipe.name, self.options.new, self.recipe.text, names, self.base
+        )
+
+    def _paths(self, production: Production) -> Paths:
+        return Paths(
+            self.config.data.resolve(), production, self.recipe, productions.database_id(self.db)
+        )
+
+
+@contextmanager
+def open_session(options: argparse.Namespace) -> Iterator[Session]:
+    """Check everything; the database is open as long as the context lasts."""
+    config = configuration.load(options.config, options.database)
+    directories = config.recipe_directories(options.database)
+    recipe = find_recipe(options.production, directories)
+    _check_new(options, recipe)
+    with Database(options.database, readonly=options.dry_run) as db:
+        settings = _settings(options, config)
+        datasets.check_known(db, settings.filter.datasets)
+        production, base = _productions(db, options, recipe)
+        open_ = cache(lambda name: open_batch(name, config.batch.options.get(name, {})))
+        rooms = Rooms(
+            batch=open_(options.batch or config.batch.system),
+            probe=open_probe(config.space.probe, config.data, config.space.device),
+            archive=_archive(config, recipe),
+            open_batch=open_,
+        )
+        job = JobSettings(
+            config.environment.script,
+            config.environment.variables or {},
+            _modules_text(options, config, recipe, directories),
+            _job_options(options, recipe),
+        )
+        session = Session(options, db, config, recipe, production, base, settings, job, rooms)
+        yield session
+
+
+def _check_new(options: argparse.Namespace, recipe: Recipe) -> None:
+    if options.new is None:
+        return
+    if not options.new.strip():
+        raise UsageError(text="--new needs the software tag: --new=TAG")
+    if recipe.base is None and options.version is not None:
+        raise UsageError(
+            text=f"--version cannot be given with --new for {recipe.name}: it is a primary type, "
+            "and the new version number is the next free one"
+        )
+
+
+def _productions(
+    db: Database, options: argparse.Namespace, recipe: Recipe
+) -> tuple[Production | None, Production | None]:
+    """The production to work on (None: to be started) and its base."""
+    if options.new is None:
+        production = productions.find(db, recipe.name, options.version)
+        if recipe.base is None or production.base is None:
+            return production, None
+        return production, productions.find(db, recipe.base, production.base)
+    if recipe.base is None:
+        return None, None
+    try:
+        return None, productions.find(db, recipe.base, options.version)
+    except UnknownProduction as error:
+        raise UnknownProduction(
+            what=f"{recipe.name} is made from {recipe.base}, and {error}"
+        ) from None
+
+
+def _settings(options: argparse.Namespace, config: Configuration) -> Settings:
+    defaults = config.defaults
+
+    def chosen(name: str) -> object:
+        given = getattr(options, name)
+        return getattr(defaults, name) if given is None else given
+
+    qualities = tuple(options.quality or defaults.quality)
+    return Settings(
+        filter=RunFilter(
+            tuple(options.dataset or defaults.dataset),
+            tuple(options.tranche or defaults.tranche),
+            () if ANY_QUALITY in qualities else qualities,
+        ),
+        archive_file=config.archive.file,
+        stage_timeout=config.archive.stage_timeout,
+        **{
+            name: chosen(name)  # type: ignore[arg-type]
+            for name in ("pause", "nproc", "nprep", "spacelim", "max_attempts")
+        },
+    )
+
+
+def _archive(config: Configuration, recipe: Recipe) -> Archive | None:
+    if not recipe.archive_inputs:
+        return None
+    archive = open_archive(config.archive_url(), config.archive.timeout)
+    archive.check()
+    return archive
+
+
+def _modules_text(
+    options: argparse.Namespace,
+    config: Configuration,
+    recipe: Recipe,
+    directories: tuple[Path, ...],
+) -> str | None:
+    if options.modules and recipe.modules is None:
+        raise UsageError(text=f"--modules: the recipe of {recipe.name} has no modules file")
+    path = options.modules or config.modules.get(recipe.name)
+    if path is None:
+        path = modules_file(recipe, directories)
+    if path is None:
+        return None
+    try:
+        return str(path.read_text())
+    except OSError as error:
+        raise ModulesUnreadable(path=path, what=error.strerror or str(error)) from None
+    except UnicodeDecodeError:
+        raise ModulesUnreadable(path=path, what="it is not a text file") from None
+
+
+def _job_options(options: argparse.Namespace, recipe: Recipe) -> dict[str, str]:
+    """The options of the recipe that were given, each with its value."""
+    given: dict[str, str] = {}
+    if options.calib:
+        given["calib"] = ""
+    calibration = options.calibdatabase
+    if calibration is None and options.calib and "calibdatabase" in recipe.options:
+        default = CALIBRATION.expanduser()
+        calibration = default if default.is_file() else None
+    if calibration is not None:
+        if not calibration.is_file():
+            raise UsageError(text=f"--calibdatabase={calibration}: there is no such file")
+        given["calibdatabase"] = str(calibration.resolve())
+    for text in options.option:
+        name, _, value = text.partition("=")
+        given[name] = value
+    for name, value in given.items():
+        if name not in recipe.options:
+            known = ", ".join(recipe.options) or "none"
+            raise UsageError(text=f"{recipe.name} has no option {name}; its options: {known}")
+        if recipe.options[name].takes_value != bool(value):
+            needs = "needs a value" if recipe.options[name].takes_value else "takes no value"
+            raise UsageError(text=f"option {name} of {recipe.name} {needs}")
+    return given

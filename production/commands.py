@@ -1,0 +1,73 @@
+"""The one place where external commands are run.
+
+Every command gets a time-out, the C locale, no shell, no terminal to ask questions on, and a
+process group of its own, so that a command that hangs is ended with all that it started.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from production.errors import CommandError, CommandMissing, CommandTimeout
+
+DEFAULT_TIMEOUT = 60.0
+
+
+@dataclass(frozen=True)
+class Completed:
+    """What a command printed, decoded without ever failing."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+
+def run(
+    argv: Sequence[str],
+    *,
+    timeout: float = DEFAULT_TIMEOUT,
+    stdin: str = "",
+    accept: Sequence[int] = (0,),
+) -> Completed:
+    """Run ``argv`` and return what it printed.
+
+    Raises CommandMissing, CommandTimeout, or CommandError when the exit code is not one of
+    ``accept``; the error carries the first line of stderr.
+    """
+    shown = " ".join(argv)
+    environment = {**os.environ, "LC_ALL": "C", "LANG": "C"}
+    try:
+        process = subprocess.Popen(
+            argv,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment,
+            start_new_session=True,
+        )
+    except FileNotFoundError:
+        raise CommandMissing(command=argv[0]) from None
+    except OSError as error:
+        raise CommandError(command=shown, what=error.strerror or str(error)) from None
+    try:
+        out, err = process.communicate(stdin.encode(), timeout=timeout)
+    except BaseException as error:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        if isinstance(error, subprocess.TimeoutExpired):
+            raise CommandTimeout(command=shown, seconds=timeout) from None
+        raise
+    completed = Completed(
+        process.returncode, out.decode(errors="replace"), err.decode(errors="replace")
+    )
+    if completed.code not in accept:
+        said = completed.stderr.strip() or completed.stdout.strip() or "it said nothing"
+        what = f"exit code {completed.code}: {said.splitlines()[0]}"
+        raise CommandError(command=shown, what=what)
+    return completed

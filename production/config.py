@@ -1,0 +1,256 @@
+"""The configuration: what differs from laboratory to laboratory and from user to user.
+
+One TOML file; docs/configuration.md is its reference.  Each section is a dataclass whose fields
+are the section's keys.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+from production import toml
+from production.errors import ConfigurationError
+from production.model import DEFAULT_QUALITY
+from production.templates import Template, parse_path
+from production.toml import Table
+from production.units import parse_duration, parse_fraction
+
+FILE = "production.toml"
+VARIABLE = "PRODUCTION_CONFIG"
+DATA = "~/data"
+RUN_FILE = parse_path("run%05d.mid", ("run",))
+
+
+# --------------------------------------------------------------------------- what it says
+
+
+@dataclass(frozen=True)
+class Archive:
+    """Where the raw files are."""
+
+    url: str | None = None
+    file: Template = RUN_FILE
+    timeout: float = 60.0  # seconds without an answer
+    stage_timeout: float = 7200.0  # seconds that a file may stay on tape
+
+
+@dataclass(frozen=True)
+class Space:
+    """How it is found out which space is used."""
+
+    probe: str = "auto"
+    device: str | None = None
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Which batch system takes the jobs; each system's own table is passed on to it as it is."""
+
+    system: str = "local"
+    options: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Environment:
+    """What a job's payload finds around it."""
+
+    script: Path | None = None
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Recipes:
+    """Where users' own recipes are."""
+
+    directories: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """What the options of run_production.py are when they are not given."""
+
+    pause: float = 5.0  # seconds
+    nproc: int = 10
+    nprep: int = 5
+    spacelim: float = 0.9  # fraction of the allowed space
+    max_attempts: int = 3
+    dataset: tuple[str, ...] = ()
+    tranche: tuple[int, ...] = ()
+    quality: tuple[str, ...] = (DEFAULT_QUALITY,)
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """The whole configuration, all paths absolute."""
+
+    path: Path  # the file, or, when there is none, where one would be looked for first
+    data: Path
+    archive: Archive
+    space: Space
+    batch: Batch
+    environment: Environment
+    recipes: Recipes
+    modules: Mapping[str, Path]  # the modules file of each production type
+    defaults: Defaults
+
+    def recipe_directories(self, database: Path) -> tuple[Path, ...]:
+        """Where users' recipes are looked for: beside the database, then as configured."""
+        return (*beside(database), *self.recipes.directories)
+
+    def archive_url(self) -> str:
+        """The archive's URL, for a recipe that needs the archive."""
+        if self.archive.url is None:
+            what = "the archive of the raw files is not named. Write into this file (create it if"
+            line = 'url = "ftp://HOST/DIRECTORY"'
+            raise ConfigurationError(where=self.path, what=f"{what} needed): [archive] {line}")
+        return self.archive.url
+
+
+# --------------------------------------------------------------------------- finding
+
+
+def load(explicit: Path | None, database: Path) -> Configuration:
+    """The configuration that holds for work with ``database``.
+
+    From ``explicit`` (--config), else $PRODUCTION_CONFIG, else production.toml beside the
+    database, else ~/.config/production/config.toml, else all defaults.  Raises ConfigurationError.
+    """
+    named = os.environ.get(VARIABLE)
+    if explicit is not None:
+        path = _named(explicit, "--config=FILE")
+    elif named:
+        path = _named(Path(named), f"${VARIABLE}")
+    else:
+        shared = [directory / FILE for directory in beside(database)]
+        own = os.path.expanduser("~/.config/production/config.toml")  # noqa: PTH111 (never fails)
+        found = next(filter(toml.is_file, (*shared, Path(own))), None)
+        if found is None:
+            return parse_configuration("", shared[0])
+        path = found
+    return parse_configuration(toml.read(path, ConfigurationError), path)
+
+
+def beside(database: Path) -> tuple[Path, ...]:
+    """The directory of the database, and, when it is a link, that of the file it leads to."""
+    here = database.absolute()
+    return tuple(dict.fromkeys((here.parent, Path(os.path.realpath(here)).parent)))
+
+
+def _named(path: Path, where: str) -> Path:
+    try:
+        path = Path(toml.expand(str(path))).absolute()
+    except ValueError as problem:
+        raise ConfigurationError(where=path, what=f"{problem} ({where})") from None
+    if not toml.is_file(path):
+        raise ConfigurationError(where=path, what=f"there is no such file ({where} names it)")
+    return path
+
+
+# --------------------------------------------------------------------------- reading
+
+
+def parse_configuration(text: str, path: Path) -> Configuration:
+    """The configuration ``text`` of the file ``path``; ConfigurationError names file and line."""
+    root = toml.parse(text, path.absolute(), ConfigurationError)
+    root.only(*(key for key in _keys(Configuration) if key != "path"))
+    modules = root.table("modules")
+    return Configuration(
+        path=root.path,
+        data=_path(root, "data", root.get("data", str, DATA)),
+        archive=_archive(root.table("archive")),
+        space=_space(root.table("space")),
+        batch=_batch(root.table("batch")),
+        environment=_environment(root.table("environment")),
+        recipes=_recipes(root.table("recipes")),
+        modules={name: _path(modules, name, text) for name, text in modules.texts().items()},
+        defaults=_defaults(root.table("defaults")),
+    )
+
+
+def _archive(table: Table) -> Archive:
+    table.only(*_keys(Archive))
+    default = Archive()
+    url = table.get("url", str, None)
+    file = table.get("file", str, None)
+    return Archive(
+        url=None if url is None else table.convert("url", toml.expand, url),
+        file=default.file if file is None else table.convert("file", _file, file),
+        timeout=table.parsed("timeout", parse_duration, default.timeout),
+        stage_timeout=table.parsed("stage_timeout", parse_duration, default.stage_timeout),
+    )
+
+
+def _space(table: Table) -> Space:
+    table.only(*_keys(Space))
+    default = Space()
+    return Space(
+        probe=table.get("probe", str, default.probe),
+        device=table.get("device", str, default.device),
+    )
+
+
+def _batch(table: Table) -> Batch:
+    options = {name: table.table(name).values for name in table.values if name != "system"}
+    return Batch(system=table.get("system", str, Batch().system), options=options)
+
+
+def _environment(table: Table) -> Environment:
+    table.only(*_keys(Environment))
+    script = table.get("script", str, None)
+    variables = table.table("variables")
+    return Environment(
+        script=None if script is None else _path(table, "script", script),
+        variables={
+            name: variables.convert(name, toml.expand, text)
+            for name, text in variables.variables().items()
+        },
+    )
+
+
+def _recipes(table: Table) -> Recipes:
+    table.only(*_keys(Recipes))
+    names = table.items("directories", str)
+    return Recipes(directories=tuple(_path(table, "directories", name) for name in names))
+
+
+def _defaults(table: Table) -> Defaults:
+    table.only(*_keys(Defaults))
+    default = Defaults()
+    tranches = table.items("tranche", int)
+    if any(tranche < 1 for tranche in tranches):
+        table.refuse("'tranche': tranches are counted from 1", "tranche")
+    return Defaults(
+        pause=table.parsed("pause", parse_duration, default.pause),
+        nproc=table.count("nproc", 1, default.nproc),
+        nprep=table.count("nprep", 0, default.nprep),
+        spacelim=table.parsed("spacelim", parse_fraction, default.spacelim),
+        max_attempts=table.count("max_attempts", 1, default.max_attempts),
+        dataset=table.items("dataset", str),
+        tranche=tranches,
+        quality=table.items("quality", str, default.quality),
+    )
+
+
+# --------------------------------------------------------------------------- values
+
+
+def _path(table: Table, key: str, text: str) -> Path:
+    """An absolute path; a relative one counts from the configuration's directory."""
+
+    def parse(text: str) -> Path:
+        if not text or "\0" in text:
+            raise ValueError(f"{text!r} is not a path")
+        return table.path.parent / toml.expand(text)
+
+    return table.convert(key, parse, text)
+
+
+def _file(text: str) -> Template:
+    return parse_path(text, ("run",))
+
+
+def _keys(section: type) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(section))

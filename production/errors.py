@@ -1,0 +1,291 @@
+"""Every failure that a user can cause or meet, as one tree.
+
+The docstring of a class is the text that the user reads; ``{names}`` in it are filled from the
+keyword arguments that the error was raised with.  ``exit_code`` is what the program exits with
+when the error ends it; docs/exit-codes.md lists them all, and a test keeps that list complete.
+
+::
+
+    ProductionError
+    ├── UsageError             2   an option or argument is wrong
+    ├── ConfigurationError     3
+    ├── RecipeError            4
+    ├── StoreError            10…19
+    ├── ModulesUnreadable     20
+    ├── NetrcError            21
+    ├── TransferError         22…25
+    ├── ProbeFailed           26   the space probe
+    ├── CommandError          27   an external command
+    ├── BatchError            30
+    ├── SpoolTrouble          31   a job's own directory
+    ├── RecordDamaged         32
+    ├── RunsFailed            40   everything was tried, some runs stand at E
+    ├── DisplayUnavailable    41   the terminal cannot show it
+    └── Interrupted          128+signal
+"""
+
+from __future__ import annotations
+
+import inspect
+import signal
+
+
+class ProductionError(Exception):
+    """{text}"""
+
+    exit_code = 1
+
+    def __init__(self, **fields: object) -> None:
+        self.fields = fields
+        template = " ".join(inspect.cleandoc(type(self).__doc__ or "").split())
+        super().__init__(template.format(**fields))
+
+
+# --------------------------------------------------------------------------- what the user typed
+
+
+class UsageError(ProductionError):
+    """{text}"""
+
+    exit_code = 2
+
+
+class ConfigurationError(ProductionError):
+    """Configuration {where}: {what}"""
+
+    exit_code = 3
+
+
+class RecipeError(ProductionError):
+    """Recipe {where}: {what}"""
+
+    exit_code = 4
+
+
+class UnknownRecipe(RecipeError):
+    """There is no recipe for --production={name}. Known recipes: {known}. Your own recipe is a
+    file {name}.toml beside the database or in a directory named under [recipes] in the
+    configuration.
+    """
+
+
+# --------------------------------------------------------------------------- the bookkeeping
+
+
+class StoreError(ProductionError):
+    """Database {path}: {what}"""
+
+    exit_code = 10
+
+
+class DatabaseMissing(StoreError):
+    """Database {path} does not exist. Create it with: production init --database={path}"""
+
+
+class NotADatabase(StoreError):
+    """{path} is not a production database: {what}. Create a new one with: production init
+    --database=FILE (one of the 2014 or 2016 layout is taken over with: production import {path})
+    """
+
+    exit_code = 11
+
+
+class DatabaseReadOnly(StoreError):
+    """Database {path} cannot be written by {user}: {what}. Ask its owner for group write on the
+    file and on its directory (chmod g+w), or work on a private copy with --database.
+    """
+
+    exit_code = 12
+
+
+class DatabaseTooNew(StoreError):
+    """Database {path} has schema version {found}, this program knows versions up to {known}.
+    Use the newer program that your colleagues use.
+    """
+
+    exit_code = 13
+
+
+class DatabaseTooOld(StoreError):
+    """Database {path} has schema version {found}, this program needs {known}. Bring it up to date,
+    when nobody works with an older program any more, with: production migrate --database={path}
+    """
+
+    exit_code = 13
+
+
+class DatabaseLocked(StoreError):
+    """Database {path} stayed locked for {seconds} s{holder}. Close interactive sqlite3 sessions
+    that hold a transaction open, then start again; nothing is lost.
+    """
+
+    exit_code = 14
+
+
+class DatabaseExists(StoreError):
+    """{path} exists already; it was left as it is."""
+
+    exit_code = 15
+
+
+class DatabaseTrouble(StoreError):
+    """Database {path}: {what}. Check the filesystem (space, quota, permissions); nothing that was
+    recorded is lost.
+    """
+
+    exit_code = 16
+
+
+class UnknownDataset(StoreError):
+    """There is no dataset {name}. Valid datasets: {known}"""
+
+    exit_code = 17
+
+
+class UnknownProduction(StoreError):
+    """{what}"""
+
+    exit_code = 18
+
+
+class ImportRefused(StoreError):
+    """{where}: {what}. Nothing was imported."""
+
+    exit_code = 19
+
+
+class ClaimLost(StoreError):
+    """The claim on run {run} (attempt {attempt}) was taken over by another manager; this one
+    leaves the run alone.
+    """
+
+
+# --------------------------------------------------------------------------- input
+
+
+class ModulesUnreadable(ProductionError):
+    """Modules file {path} cannot be read: {what}. Name a readable one with --modules=FILE."""
+
+    exit_code = 20
+
+
+class NetrcError(ProductionError):
+    """Login for {host} in {path}: {what}"""
+
+    exit_code = 21
+
+
+class TransferError(ProductionError):
+    """Transfer of {file} from {host}: {what}"""
+
+    exit_code = 22
+
+
+class FileMissing(TransferError):
+    """{file} is not on the archive {host} ({what})"""
+
+
+class NotOnDisk(TransferError):
+    """{file} is still on tape at {host} ({what})"""
+
+
+class TransferFailed(TransferError):
+    """Download of {file} from {host} failed: {what}"""
+
+
+class TransferStopped(TransferError):
+    """Download of {file} from {host} was stopped"""
+
+
+class ArchiveUnavailable(TransferError):
+    """Archive {host} cannot be reached: {what}"""
+
+    exit_code = 23
+
+
+class ArchiveLoginRefused(ArchiveUnavailable):
+    """Archive {host} refused the login: {what}. Check the entry for {host} in the netrc file."""
+
+    exit_code = 24
+
+
+# --------------------------------------------------------------------------- the outside world
+
+
+class ProbeFailed(ProductionError):
+    """The space on {where} could not be found out: {what}"""
+
+    exit_code = 26
+
+
+class NoQuotaSet(ProbeFailed):
+    """The space on {where} could not be found out: no quota is set there. The probe statvfs looks
+    at the whole filesystem instead.
+    """
+
+
+class CommandError(ProductionError):
+    """Command `{command}` failed: {what}"""
+
+    exit_code = 27
+
+
+class CommandTimeout(CommandError):
+    """Command `{command}` did not answer within {seconds:g} s"""
+
+
+class CommandMissing(CommandError):
+    """Command `{command}` was not found; is it on the PATH?"""
+
+
+class BatchError(ProductionError):
+    """Batch system {system}: {what}"""
+
+    exit_code = 30
+
+
+class SubmissionRefused(BatchError):
+    """Batch system {system} refused the job: {what}"""
+
+
+class QueryFailed(BatchError):
+    """Batch system {system} did not answer: {what}. The jobs are taken as unchanged."""
+
+
+class SpoolTrouble(ProductionError):
+    """Spool {path}: {what}. Check the filesystem (space, quota, permissions)."""
+
+    exit_code = 31
+
+
+class RecordDamaged(ProductionError):
+    """Exit record {path} is damaged: {what}"""
+
+    exit_code = 32
+
+
+class DisplayUnavailable(ProductionError):
+    """The display cannot be shown: {what}. Run without --display"""
+
+    exit_code = 41
+
+
+# --------------------------------------------------------------------------- how a manager ends
+
+
+class RunsFailed(ProductionError):
+    """{count} of this production's runs stand at E: {runs}. See the reasons with: sqlite3
+    {database} "SELECT run, reason FROM {table} WHERE status='E'"; try them again with:
+    production retry --production={type} --version={version} --database={database}
+    """
+
+    exit_code = 40
+
+
+class Interrupted(ProductionError):
+    """Stopped by {signal}"""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signal=signal.Signals(signum).name)
+        self.signum = signum
+        self.exit_code = 128 + signum

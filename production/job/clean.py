@@ -1,0 +1,75 @@
+"""Clearing away what an attempt left on disk."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from production.errors import SpoolTrouble
+from production.model import OutputPlan
+
+MANIFEST = "manifest"  # what the job was about to publish, written by sge_scripts/job.sh
+
+_LINE = re.compile(r"([0-9]+) ([0-9]+) [0-9a-f]{64} (/.*)")  # size, mtime, sha256, final name
+
+
+def discard(spool: Path, outputs: Iterable[OutputPlan], done: Path) -> None:
+    """Remove all that an unfinished attempt left: outputs under both names, and its spool.
+
+    A final name is freed only when the attempt's manifest lists it and the file there is the one
+    that was listed; whatever else stands there belongs to somebody else.  To be called when the
+    job is gone, or was revoked.  Raises SpoolTrouble when something could not be removed.
+    """
+    discard_outputs(spool, outputs)
+    discard_spool(spool, done)
+
+
+def discard_outputs(spool: Path, outputs: Iterable[OutputPlan]) -> None:
+    """The outputs only."""
+    for path in (*_published(spool), *(plan.temporary for plan in outputs)):
+        _unlink(path)
+
+
+def discard_spool(spool: Path, done: Path) -> None:
+    """Remove the spool and the job's announcement in ``done``; the outputs stay.
+
+    Raises SpoolTrouble.
+    """
+    # A colleague's manager may do the same at the same time: go on past what is gone already.
+    shutil.rmtree(spool, ignore_errors=True)
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(spool)  # says why something is left
+    except OSError as error:
+        raise SpoolTrouble(path=spool, what=error.strerror or error) from None
+    _unlink(done / spool.name)
+
+
+def _published(spool: Path) -> Iterator[Path]:
+    """The final names that this attempt holds.
+
+    A line that makes no sense names nothing, so that nothing is removed by mistake.
+    """
+    try:
+        manifest = os.fsdecode((spool / MANIFEST).read_bytes())
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise SpoolTrouble(path=spool / MANIFEST, what=error.strerror or error) from None
+    for match in filter(None, map(_LINE.fullmatch, manifest.split("\n"))):
+        path = Path(match[3])
+        with contextlib.suppress(OSError):
+            found = path.lstat()
+            if (found.st_size, int(found.st_mtime)) == (int(match[1]), int(match[2])):
+                yield path
+
+
+def _unlink(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise SpoolTrouble(path=path, what=error.strerror or error) from None

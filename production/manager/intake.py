@@ -1,0 +1,229 @@
+"""The first half of the corridor: claims runs, has them staged, fetches input, minds the space."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from production.errors import (
+    ArchiveUnavailable,
+    NetrcError,
+    NotOnDisk,
+    ProbeFailed,
+    ProductionError,
+    TransferError,
+    TransferStopped,
+)
+from production.manager.rest import Rest
+from production.manager.work import Phase, Work
+from production.model import Usage
+from production.store import productions
+
+if TYPE_CHECKING:
+    from production.manager.loop import Manager
+
+
+class Space(StrEnum):
+    """What is known about the space."""
+
+    UNKNOWN = "unknown"  # not asked yet
+    OK = "ok"
+    SHORT = "short"  # over the limit: nothing new until there is room
+    FAILED = "failed"  # the probe failed: nothing new until it answers
+
+
+class Intake:
+    """Runs and their input files, up to nproc + nprep at a time."""
+
+    def __init__(self, manager: Manager) -> None:
+        self._manager = manager
+        self.usage: Usage | None = None
+        self.may_claim = True  # whether it is worth asking the database for more
+        self._space = Space.UNKNOWN
+        self._archive_rest = Rest()
+
+    def look(self) -> None:
+        """Once a cycle: ask for the space, and let more be claimed."""
+        self.may_claim = True
+        lane = self._manager.lanes["probe"]
+        if not lane.busy:
+            lane.do(self._manager.rooms.probe.probe, self._probed)
+
+    def advance(self) -> None:
+        """Each turn: whatever can be done now."""
+        if self._space is Space.OK:
+            self._claim()
+            self._fetch()
+
+    # ----------------------------------------------------------------- claim and stage
+
+    def _claim(self) -> None:
+        manager = self._manager
+        free = manager.settings.nproc + manager.settings.nprep - len(manager.works)
+        if free <= 0 or not self.may_claim:
+            return
+        self.may_claim = False
+        new = [
+            Work(claim, manager.paths, manager.rooms.batch, manager.paths.job_name(claim))
+            for claim in manager.store.claim(free, manager.settings.filter)
+        ]
+        for work in new:
+            manager.works[work.run] = work
+            manager.say(f"Claimed run: {work.run}")
+        for work in new:
+            self._find_base_inputs(work)
+        self._stage([work for work in new if work.phase is Phase.CLAIMED])
+
+    def _find_base_inputs(self, work: Work) -> None:
+        manager = self._manager
+        recipe = manager.paths.recipe
+        if recipe.base_inputs and manager.base is not None:
+            made = productions.outputs(manager.db, manager.base.id, work.run)
+            for wanted in recipe.base_inputs:
+                path = made.get(wanted.output)
+                if path is None or not path.is_file():
+                    what = f"is missing: {path}" if path else "is not recorded"
+                    manager.fail(work, f"input {wanted.output} of {manager.base.label} {what}")
+                    return
+                work.inputs[wanted.name] = path
+        if not recipe.archive_inputs:
+            work.move(Phase.READY)
+
+    def _archive_files(self, work: Work) -> dict[str, str]:
+        """Names in the archive by the names of the recipe's inputs."""
+        default = self._manager.settings.archive_file
+        return {
+            wanted.name: (wanted.file or default).expand({"run": work.run})
+            for wanted in work.paths.recipe.archive_inputs
+        }
+
+    def _stage(self, works: Sequence[Work]) -> None:
+        archive = self._manager.rooms.archive
+        if not works or archive is None:
+            return
+        self._manager.say(f"Staging runs: {[work.run for work in works]}")
+        files = [file for work in works for file in self._archive_files(work).values()]
+
+        def staged(result: Any) -> None:
+            if isinstance(result, ArchiveUnavailable | NetrcError):
+                self._rest(result)
+                for work in works:
+                    work.staged = False
+            elif isinstance(result, BaseException) and not isinstance(result, TransferError):
+                raise result
+
+        self._manager.lanes["transfer"].do(lambda: archive.stage(files), staged)
+
+    # ----------------------------------------------------------------- fetch
+
+    def _fetch(self) -> None:
+        """Start the next transfer: of the first run that is not known to be on tape still."""
+        manager = self._manager
+        archive = manager.rooms.archive
+        manager.wake_at("fetch", None)
+        works = manager.works.values()
+        waiting = [work for work in works if work.phase is Phase.CLAIMED]
+        if (
+            archive is None
+            or not waiting
+            or self._archive_rest.resting
+            or any(work.phase is Phase.FETCHING for work in works)
+        ):
+            return
+        if unstaged := [work for work in waiting if not work.staged]:
+            for work in unstaged:
+                work.staged = True
+            self._stage(unstaged)
+        work = min(waiting, key=lambda work: work.not_before)
+        if work.not_before > time.monotonic():
+            manager.wake_at("fetch", work.not_before)
+            return
+        if not work.not_before:
+            manager.say(f"Downloading run: {work.run}")
+        work.move(Phase.FETCHING)
+        files = self._archive_files(work)
+        directory = work.paths.raw(work.claim)
+
+        def progress(done: int, total: int | None) -> None:
+            manager.results.put(lambda: self._show(work, done, total))
+
+        def fetch() -> dict[str, Path]:
+            directory.mkdir(parents=True, exist_ok=True)
+            got = {name: directory / Path(file).name for name, file in files.items()}
+            for name, file in files.items():
+                archive.fetch(file, got[name], progress, work.stop)
+            return got
+
+        manager.lanes["transfer"].do(fetch, lambda result: self._fetched(work, result))
+
+    def _show(self, work: Work, done: int, total: int | None) -> None:
+        work.done, work.total = done, total
+        self._manager.view.progress(work.run, done, total)
+
+    def _fetched(self, work: Work, result: Any) -> None:
+        manager = self._manager
+        if work.phase is not Phase.FETCHING or isinstance(result, TransferStopped):
+            return  # given up in the meantime; whoever did that cleans up
+        if isinstance(result, NotOnDisk):
+            if time.monotonic() - work.claimed > manager.settings.stage_timeout:
+                manager.fail(work, f"{result}; it did not arrive within the stage time-out")
+            else:
+                work.move(Phase.CLAIMED)
+                work.not_before = time.monotonic() + max(1.0, manager.settings.pause)
+        elif isinstance(result, ArchiveUnavailable | NetrcError):
+            work.move(Phase.CLAIMED)
+            self._rest(result)
+        elif isinstance(result, ProductionError):
+            manager.fail(work, str(result))
+        elif isinstance(result, OSError):
+            manager.fail(work, f"download failed: {result.filename}: {result.strerror}")
+        elif isinstance(result, BaseException):
+            raise result
+        else:
+            self._archive_rest.over()
+            manager.say(f"... Success! (run {work.run})")
+            work.inputs.update(result)
+            work.fetched = True
+            work.move(Phase.READY)
+
+    def _rest(self, error: ProductionError) -> None:
+        if self._archive_rest.begin(self._manager.settings.pause):
+            self._manager.say(f"{error}. Will try again later.", level="warning")
+
+    # ----------------------------------------------------------------- space
+
+    def _probed(self, result: Any) -> None:
+        before = self._space
+        say = self._manager.say
+        if isinstance(result, ProbeFailed):
+            self.usage, self._space = None, Space.FAILED
+            if before is not Space.FAILED:
+                say(f"{result}. Nothing new is downloaded meanwhile.", level="warning")
+            return
+        if isinstance(result, BaseException):
+            raise result
+        limit = self._manager.settings.spacelim
+        self.usage = result
+        self._space = Space.OK if result.fraction < limit else Space.SHORT
+        if self._space is Space.SHORT:
+            what = (
+                f"disk space is short: {result.fraction:.0%} of it is used "
+                f"({result.source}), the limit is {limit:.0%}"
+            )
+            self._give_back(what)
+            if before is not Space.SHORT:
+                rest = "Nothing new is downloaded until there is room; running jobs go on."
+                say(f"{what.capitalize()}. {rest}", level="warning")
+        elif before is Space.SHORT:
+            say("Disk space has become available.")
+
+    def _give_back(self, reason: str) -> None:
+        """Return the claims that take no space yet."""
+        for work in list(self._manager.works.values()):
+            if work.phase in {Phase.CLAIMED, Phase.FETCHING} or (
+                work.phase is Phase.READY and not work.fetched
+            ):
+                self._manager.release(work, reason)

@@ -1,0 +1,196 @@
+"""What is done with a run's files around its job; runs in the manager's lanes.
+
+Nothing here touches the database or the manager's state: each function looks at or changes files
+and says what was found.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from production.batch.base import BatchSystem
+from production.errors import (
+    CommandError,
+    ProductionError,
+    QueryFailed,
+    RecordDamaged,
+    SpoolTrouble,
+)
+from production.job import clean
+from production.job.fence import revoke
+from production.job.orders import write_orders
+from production.job.record import RECORD, read_record
+from production.job.verdict import judge, lost
+from production.manager.plan import MODULES_NAME
+from production.manager.work import Work
+from production.model import (
+    Change,
+    Failed,
+    Finished,
+    JobOrder,
+    JobRecord,
+    JobState,
+    Released,
+    Verdict,
+)
+
+
+@dataclass(frozen=True)
+class Look:
+    """What one look at all jobs has shown."""
+
+    ended: Sequence[Work]  # have left their record
+    gone: Sequence[Work]  # no record, and the batch system does not know them
+    known: Sequence[Work]  # pending or running
+    asked: bool = True
+    trouble: QueryFailed | None = None  # the batch system did not answer: nothing is known
+
+
+def submit(
+    system: BatchSystem, orders: Sequence[JobOrder], done: Path, modules: str | None
+) -> list[str | ProductionError]:
+    """Submit all with one call; the id of each job, or why that one could not be submitted.
+
+    Raises BatchError when the batch system did not answer: it may have accepted them or not.
+    """
+    answers: dict[str, str | ProductionError] = {}
+    prepared = []
+    for order in orders:
+        try:
+            _prepare(order, done, modules)
+            prepared.append(order)
+        except ProductionError as error:
+            answers[order.name] = error
+    if prepared:
+        given = system.submit(prepared)
+        answers.update(zip((order.name for order in prepared), given, strict=True))
+    return [answers[order.name] for order in orders]
+
+
+def _prepare(order: JobOrder, done: Path, modules: str | None) -> None:
+    """Write down all that the job is told, with the modules text frozen beside it."""
+    if modules is not None:
+        frozen = order.spool / MODULES_NAME
+        try:
+            order.spool.mkdir(parents=True, exist_ok=True)
+            frozen.write_text(modules)
+        except OSError as error:
+            raise SpoolTrouble(path=frozen, what=error.strerror or error) from None
+    write_orders(order, done)
+
+
+def look(works: Sequence[Work], ask: bool) -> Look:
+    """See which jobs have ended: one listing of records, and one query for the others."""
+    marked = _done_marks(works)
+    ended = [work for work in works if work.spool in marked]
+    others = [work for work in works if work.spool not in marked]
+    if not others or not ask:
+        return Look(ended, [], [], asked=ask)
+    try:
+        states = _poll(others)
+    except (QueryFailed, CommandError) as error:
+        trouble = error if isinstance(error, QueryFailed) else _as_query_failed(error)
+        return Look(ended, [], [], trouble=trouble)
+    missing = [work for work in others if states.get(work.name, JobState.GONE) is JobState.GONE]
+    late = [work for work in missing if (work.spool / RECORD).exists()]
+    known = [work for work in others if work not in missing]
+    return Look([*ended, *late], [work for work in missing if work not in late], known)
+
+
+def _poll(works: Sequence[Work]) -> dict[str, JobState]:
+    systems: dict[str, tuple[BatchSystem, list[Work]]] = {}
+    for work in works:
+        systems.setdefault(work.batch.name, (work.batch, []))[1].append(work)
+    states: dict[str, JobState] = {}
+    for system, group in systems.values():
+        states.update(system.poll([work.handle for work in group]))
+    return states
+
+
+def _as_query_failed(error: CommandError) -> QueryFailed:
+    return QueryFailed(system="of these jobs", what=str(error))
+
+
+def _done_marks(works: Iterable[Work]) -> set[Path]:
+    """The spools of all jobs that have announced their end."""
+    marks: set[Path] = set()
+    for done in {work.paths.done for work in works}:
+        if done.is_dir():
+            marks.update(done.parent / entry.name for entry in done.iterdir())
+    return marks
+
+
+def settle(work: Work, max_attempts: int, wait: float) -> Change:
+    """How the attempt ended; its files are put in order accordingly.
+
+    Raises SpoolTrouble when that cannot be found out now.
+    """
+    try:
+        record = read_record(work.spool)
+    except RecordDamaged as error:
+        discard(work)
+        return Failed(work.claim, str(error), wait, max_attempts)
+    if record is None and revoke(work.spool):
+        discard(work)
+        if work.job is None:
+            return Released(work.claim, "its submission was not answered and left no job")
+        reason = "the job vanished from the batch system before it started: was it cancelled?"
+        return Failed(work.claim, reason, wait, max_attempts)
+    verdict = _verdict(work, record)
+    if verdict.ok and record is not None:
+        olog, elog = _file_logs(work)
+        remove_inputs(work)
+        return Finished(work.claim, record, olog, elog)
+    discard(work)
+    return Failed(work.claim, verdict.reason, wait, max_attempts, verdict.exit_code, record)
+
+
+def _verdict(work: Work, record: JobRecord | None) -> Verdict:
+    elog = work.paths.logs(work.claim)[1]
+    if record is None:
+        return lost(elog)
+    verdict = judge(record, work.paths.recipe.exit_codes, elog)
+    if not verdict.ok:
+        return verdict
+    expected = {plan.name for plan in work.paths.outputs(work.claim)}
+    found = {output.name: output for output in record.outputs}
+    for name in sorted(expected):
+        output = found.get(name)
+        if output is None:
+            return Verdict(False, f"the exit record does not mention output {name}")
+        try:
+            size = output.path.stat().st_size
+        except OSError as error:
+            return Verdict(False, f"output {output.path} cannot be seen: {error.strerror}")
+        if size != output.size:
+            what = f"output {output.path} has {size} bytes, the job wrote {output.size}"
+            return Verdict(False, what)
+    return verdict
+
+
+def _file_logs(work: Work) -> tuple[Path, Path]:
+    """Give the logs of a successful attempt their final names; harmless when done twice."""
+    final = work.paths.final_logs(work.claim)
+    for source, target in zip(work.paths.logs(work.claim), final, strict=True):
+        if source.exists():
+            source.replace(target)
+    return final
+
+
+def remove_inputs(work: Work) -> None:
+    """Remove the attempt's raw files."""
+    shutil.rmtree(work.paths.raw(work.claim), ignore_errors=True)
+
+
+def discard(work: Work) -> None:
+    """Remove what an unsuccessful attempt left, but for its logs and its spool."""
+    remove_inputs(work)
+    clean.discard_outputs(work.spool, work.paths.outputs(work.claim))
+
+
+def discard_spool(work: Work) -> None:
+    """Remove the attempt's spool, when its outcome is recorded."""
+    clean.discard_spool(work.spool, work.paths.done)

@@ -1,0 +1,71 @@
+"""A claimed run in a manager's hands: which phase it is in, and what belongs to it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+from production.batch.base import BatchSystem
+from production.manager.paths import Paths
+from production.model import Claim, JobHandle
+
+
+class Phase(StrEnum):
+    """Where a held run stands, finer than its status in the database."""
+
+    CLAIMED = "claimed"  # C: waits for tape or for its turn to be fetched
+    FETCHING = "downloading"  # C
+    READY = "ready"  # C: inputs are here
+    SUBMITTING = "submitting"  # C, with the intent recorded
+    RUNNING = "running"  # R: in the batch system
+    ENDING = "ending"  # C or R: its files are being put in order
+
+
+WITH_JOB = frozenset({Phase.SUBMITTING, Phase.RUNNING})
+
+
+@dataclass
+class Work:
+    """One claim on its way."""
+
+    claim: Claim
+    paths: Paths
+    batch: BatchSystem
+    name: str  # of its job
+    phase: Phase = Phase.CLAIMED
+    since: float = field(default_factory=time.monotonic)  # in this phase
+    claimed: float = field(default_factory=time.monotonic)
+    inputs: dict[str, Path] = field(default_factory=dict)
+    staged: bool = True  # the archive was asked for its files
+    fetched: bool = False  # bytes from the archive are on disk
+    not_before: float = 0.0  # monotonic; tape not ready: ask again then
+    done: int = 0  # bytes fetched
+    total: int | None = None
+    job: str | None = None  # the batch system's id
+    submitted: bool = False  # recorded as R
+    trouble: str = ""  # what was said about it last
+    missing_since: float | None = None  # when the batch system first did not know the job
+    stop: threading.Event = field(default_factory=threading.Event)  # ends its transfer
+
+    @property
+    def run(self) -> int:
+        """The run's number."""
+        return self.claim.run
+
+    @property
+    def spool(self) -> Path:
+        """Where its job leaves its records."""
+        return self.paths.spool(self.claim)
+
+    @property
+    def handle(self) -> JobHandle:
+        """Its job, for the batch system."""
+        return JobHandle(self.name, self.spool, self.job)
+
+    def move(self, phase: Phase) -> None:
+        """Enter a phase."""
+        self.phase = phase
+        self.since = time.monotonic()

@@ -1,0 +1,255 @@
+"""The values that everything else speaks about: runs, claims, jobs, files, space.
+
+Plain frozen dataclasses without behaviour of their own; every room of the program may import this
+module, and this module imports none of them.  Which changes of status are lawful stands in one
+place only, the table ``lawful_change`` of schema.sql, where it also binds people who write with
+the sqlite3 shell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+DEFAULT_QUALITY = "gold"
+
+
+class Status(StrEnum):
+    """Where a run stands in a production, as the letter that people query."""
+
+    NEW = "N"  # not yet claimed
+    CLAIMED = "C"  # a manager holds it, no job yet
+    RUNNING = "R"  # submitted to the batch system
+    FINISHED = "F"  # outputs exist and are recorded
+    ERROR = "E"  # all attempts used up; stays until a user acts
+
+
+# --------------------------------------------------------------------------- productions and runs
+
+
+@dataclass(frozen=True)
+class Production:
+    """One pass of one program over all runs."""
+
+    id: int
+    type: str
+    version: int
+    software: str  # the software tag
+    start: str | None
+    stop: str | None
+    base: int | None  # version of the base production, None for a primary type
+
+    @property
+    def label(self) -> str:
+        """``alcapana_v4``: also the name of the view in the database."""
+        return f"{self.type}_v{self.version}"
+
+
+@dataclass(frozen=True)
+class RunFilter:
+    """Which runs of a production a manager works on; an empty tuple does not restrict."""
+
+    datasets: tuple[str, ...] = ()
+    tranches: tuple[int, ...] = ()
+    qualities: tuple[str, ...] = (DEFAULT_QUALITY,)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A manager's hold on one run.
+
+    ``token`` grows with each claim and each take-over; every later write names it, so that a
+    manager that lost the run cannot touch it any more.  ``attempt`` grows with each claim.
+    ``failures`` counts the failed attempts since a user last intervened.
+    """
+
+    run: int
+    attempt: int
+    token: int
+    failures: int = 0
+
+
+@dataclass(frozen=True)
+class Orphan:
+    """A run whose manager is dead: what it left behind."""
+
+    claim: Claim
+    status: Status
+    user: str
+    job_name: str | None  # written before the submission
+    job_id: str | None  # written after it
+    spool: Path | None
+    batch: str | None
+    modules: int | None
+    olog: Path | None
+    elog: Path | None
+
+
+# --------------------------------------------------------------------------- jobs
+
+
+@dataclass(frozen=True)
+class Requirements:
+    """What a job needs from a node; ``None`` leaves it to the batch system's defaults."""
+
+    time: int | None = None  # seconds
+    memory: int | None = None  # bytes
+    cores: int = 1
+
+
+@dataclass(frozen=True)
+class OutputPlan:
+    """One output of a job: written under ``temporary``, renamed to ``final`` on success."""
+
+    name: str
+    temporary: Path
+    final: Path
+
+
+@dataclass(frozen=True)
+class JobOrder:
+    """All that a job is told; the job room writes it to ``spool/orders``.
+
+    ``arguments`` name the temporary outputs.  ``variables`` go into the payload's environment.
+    """
+
+    name: str  # unique: database, production, run, attempt and token
+    run: int
+    spool: Path  # this attempt's own directory
+    script: Path  # the recipe's job script
+    arguments: tuple[str, ...]
+    variables: Mapping[str, str]
+    environment: Path | None  # sourced before the payload
+    outputs: tuple[OutputPlan, ...]
+    stdout: Path
+    stderr: Path
+    requirements: Requirements = field(default_factory=Requirements)
+
+
+@dataclass(frozen=True)
+class JobRecord:
+    """What a job left behind in its spool, read from ``spool/record``."""
+
+    phase: str  # how far it came: start, preflight, payload, publish, done
+    exit_code: int
+    signal: int | None
+    host: str
+    start: str  # UTC text as in the database
+    stop: str
+    reason: str  # one line from the job itself, may be empty
+    cpu_seconds: float | None
+    peak_memory: int | None  # bytes, as far as it was sampled
+    outputs: tuple[OutputFile, ...]
+
+
+@dataclass(frozen=True)
+class OutputFile:
+    """A file that exists: where, how many bytes, and what is in it."""
+
+    name: str
+    path: Path
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How an attempt ended, in words that a physicist understands."""
+
+    ok: bool
+    reason: str = ""
+    exit_code: int | None = None
+    record: JobRecord | None = None
+
+
+class JobState(StrEnum):
+    """What a batch system says of a job."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    GONE = "gone"  # the batch system does not know it (any more)
+
+
+@dataclass(frozen=True)
+class JobHandle:
+    """A submitted job, as the batch room looks it up."""
+
+    name: str
+    spool: Path
+    id: str | None = None  # None: submitted perhaps, never recorded; look it up by name
+
+
+# --------------------------------------------------------------------------- files and space
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Space used and allowed, in bytes, and who says so."""
+
+    used: int
+    limit: int
+    source: str
+
+    @property
+    def fraction(self) -> float:
+        """0 … 1 and above when over the limit."""
+        return self.used / self.limit if self.limit else 0.0
+
+
+# --------------------------------------------------------------------------- changes of a run
+
+
+@dataclass(frozen=True)
+class Intended:
+    """C: a job is about to be submitted.  Recorded first, so that a crash cannot hide it."""
+
+    claim: Claim
+    job_name: str
+    batch: str
+    spool: Path
+    modules: str | None  # text
+    olog: Path
+    elog: Path
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """C to R: the batch system accepted the job."""
+
+    claim: Claim
+    job: str
+
+
+@dataclass(frozen=True)
+class Finished:
+    """R to F: the outputs exist."""
+
+    claim: Claim
+    record: JobRecord
+    olog: Path
+    elog: Path
+
+
+@dataclass(frozen=True)
+class Failed:
+    """C or R to N, not to be claimed for ``wait`` seconds, or to E when attempts are used up."""
+
+    claim: Claim
+    reason: str
+    wait: float
+    max_attempts: int
+    exit_code: int | None = None
+    record: JobRecord | None = None
+
+
+@dataclass(frozen=True)
+class Released:
+    """C or R to N without blame: roll-back, or no space."""
+
+    claim: Claim
+    reason: str
+
+
+Change = Intended | Submitted | Finished | Failed | Released

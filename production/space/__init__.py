@@ -1,0 +1,1 @@
+"""How full the filesystem is: one module a command that knows."""

@@ -1,0 +1,37 @@
+"""The filesystem itself, as df shows it, where there are no quotas."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from production.errors import ProbeFailed
+from production.model import Usage
+
+
+class StatvfsProbe:
+    """The whole filesystem that holds ``directory``, or will hold it once it is made."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def probe(self) -> Usage:
+        """Space as an ordinary user has it and df counts it: without what is kept back for root.
+
+        Raises ProbeFailed.
+        """
+        # A link that points nowhere yet shows where the directory will be.
+        place = Path(os.path.realpath(self._directory))
+        while True:
+            try:
+                figures = os.statvfs(place)
+                break
+            except (FileNotFoundError, NotADirectoryError):
+                place = place.parent
+            except OSError as error:
+                raise ProbeFailed(where=place, what=error.strerror) from None
+        used = figures.f_blocks - figures.f_bfree
+        limit = used + figures.f_bavail
+        if not limit:
+            raise ProbeFailed(where=place, what="the filesystem does not tell its size")
+        return Usage(used * figures.f_frsize, limit * figures.f_frsize, f"statvfs {place}")

@@ -1,0 +1,6 @@
+"""The shared SQLite file: the only memory that managers have in common.
+
+``connection`` opens it and makes transactions, ``migrations`` creates it and brings it up to
+date, ``datasets``, ``productions`` and ``legacy`` fill it, ``runs`` is what a manager does to
+its runs, ``managers`` tells the living from the dead.
+"""

@@ -1,0 +1,243 @@
+"""One connection to the shared file, and transactions that wait instead of failing.
+
+The rules, and where they come from:
+
+* rollback journal, never WAL, on a network filesystem (sqlite.org/wal.html, useovernet.html);
+* ``BEGIN IMMEDIATE`` for every transaction that writes, so that what was read in it still holds
+  (sqlite.org/lang_transaction.html);
+* a short busy time-out and our own retries with jitter: Python does not react to Ctrl-C while
+  SQLite waits, and somebody's interactive session must make us wait, not fail;
+* every SELECT is read to its end at once: an unfinished one keeps writers out;
+* the file is never opened in any other way by this process: closing any descriptor of it drops
+  the process's locks (sqlite.org/howtocorrupt.html, section 2.2).
+"""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import TypeVar
+
+from production.errors import (
+    DatabaseLocked,
+    DatabaseMissing,
+    DatabaseReadOnly,
+    DatabaseTooNew,
+    DatabaseTooOld,
+    DatabaseTrouble,
+    NotADatabase,
+    StoreError,
+)
+from production.store.identity import current_user
+
+APPLICATION_ID = 0x50524D47
+SCHEMA_VERSION = 1
+BUSY_MILLISECONDS = 250
+PATIENCE = 60.0  # seconds; how long a write waits for the lock
+SLOW = 5.0  # seconds; when waiting is worth a message
+
+T = TypeVar("T")
+Row = sqlite3.Row
+Parameters = Sequence[object] | dict[str, object]
+
+
+def utc_now() -> str:
+    """The present as the database keeps it: UTC text with microseconds."""
+    return utc_text(time.time())
+
+
+def utc_text(seconds: float) -> str:
+    """``seconds`` since the epoch as the database keeps times."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
+
+
+class Database:
+    """The open file.  Use ``rows`` to read, ``with write() as tx`` to change.
+
+    ``patience`` is how many seconds to wait for a lock.
+    ``check`` is called while waiting for a lock; it may raise to give up (Ctrl-C).
+    ``on_wait`` is called once per wait that lasts longer than SLOW seconds.
+    """
+
+    def __init__(self, path: Path, *, readonly: bool = False) -> None:
+        self.path = path
+        self.readonly = readonly
+        self.patience = PATIENCE
+        self.check: Callable[[], None] = lambda: None
+        self.on_wait: Callable[[], None] = lambda: None
+        self._connection = _connect(path, readonly)
+
+    def __enter__(self) -> Database:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection; harmless when done twice."""
+        self._connection.close()
+
+    def rows(self, sql: str, parameters: Parameters = ()) -> list[Row]:
+        """All rows that ``sql`` finds, outside or inside of a transaction."""
+        return self._patiently(lambda: self._connection.execute(sql, parameters).fetchall())
+
+    def row(self, sql: str, parameters: Parameters = ()) -> Row | None:
+        """The first row, or None."""
+        found = self.rows(sql, parameters)
+        return found[0] if found else None
+
+    @contextmanager
+    def write(self) -> Iterator[sqlite3.Connection]:
+        """One transaction: all of it is recorded, or nothing.
+
+        Keep it short: no file, no command, no network inside.
+        Raises DatabaseLocked, DatabaseReadOnly or DatabaseTrouble; SQL constraints
+        (sqlite3.IntegrityError) pass through, for they are the caller's to explain.
+        """
+        self._patiently(lambda: self._connection.execute("BEGIN IMMEDIATE"))
+        try:
+            yield self._connection
+            # Readers may hold a COMMIT up; it can simply be tried again (lang_transaction.html).
+            self._patiently(lambda: self._connection.execute("COMMIT"))
+        except BaseException as error:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            if isinstance(error, sqlite3.Error):
+                raise self._explain(error) from error
+            raise
+
+    def _patiently(self, action: Callable[[], T]) -> T:
+        began = time.monotonic()
+        said = False
+        while True:
+            try:
+                return action()
+            except sqlite3.Error as error:
+                if not _is_busy(error):
+                    raise self._explain(error) from error
+            waited = time.monotonic() - began
+            if waited > self.patience:
+                raise DatabaseLocked(path=self.path, seconds=round(waited), holder="")
+            if waited > SLOW and not said:
+                said = True
+                self.on_wait()
+            self.check()
+            time.sleep(random.uniform(0.01, 0.1))  # noqa: S311 - jitter, not a secret
+
+    def _explain(self, error: sqlite3.Error) -> Exception:
+        return explain(error, self.path)
+
+
+def explain(error: sqlite3.Error, path: Path) -> Exception:
+    """The error of our tree that says what SQLite's error means for the user."""
+    if isinstance(error, sqlite3.IntegrityError):
+        return error
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code == sqlite3.SQLITE_READONLY:
+        return DatabaseReadOnly(path=path, user=current_user(), what=str(error))
+    if code == sqlite3.SQLITE_NOTADB:
+        return NotADatabase(path=path, what=str(error))
+    if code in {
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_PROTOCOL,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_BUSY,
+    }:
+        return DatabaseTrouble(path=path, what=str(error))
+    return error
+
+
+def _is_busy(error: sqlite3.Error) -> bool:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+    }
+
+
+def _connect(path: Path, readonly: bool) -> sqlite3.Connection:
+    """Open an existing production database and make sure that it is one, and that it fits."""
+    if not path.exists():
+        raise DatabaseMissing(path=path)
+    if not path.is_file():
+        raise NotADatabase(path=path, what="it is not a file")
+    uri = f"{path.absolute().as_uri()}?mode={'ro' if readonly else 'rw'}"
+    try:
+        connection = raw_connect(uri)
+    except sqlite3.Error as error:
+        raise explain(error, path) from error
+    try:
+        _check(connection, path, readonly)
+    except sqlite3.Error as error:
+        connection.close()
+        raise explain(error, path) from error
+    except StoreError:
+        connection.close()
+        raise
+    return connection
+
+
+def raw_connect(uri: str) -> sqlite3.Connection:
+    """A connection with the settings that all of ours share."""
+    connection = sqlite3.connect(
+        uri, uri=True, isolation_level=None, timeout=BUSY_MILLISECONDS / 1000
+    )
+    connection.row_factory = sqlite3.Row
+    connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA mmap_size = 0")
+    return connection
+
+
+def _check(connection: sqlite3.Connection, path: Path, readonly: bool) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            application = connection.execute("PRAGMA application_id").fetchone()[0]
+            version = connection.execute("PRAGMA user_version").fetchone()[0]
+            journal = connection.execute("PRAGMA journal_mode").fetchone()[0]
+            break
+        except sqlite3.Error as error:
+            if not _is_busy(error):
+                raise
+            if time.monotonic() > deadline:
+                raise DatabaseLocked(path=path, seconds=round(PATIENCE), holder="") from None
+            time.sleep(0.05)
+    if application != APPLICATION_ID:
+        raise NotADatabase(path=path, what="it holds other tables")
+    if version > SCHEMA_VERSION:
+        raise DatabaseTooNew(path=path, found=version, known=SCHEMA_VERSION)
+    if version < SCHEMA_VERSION:
+        raise DatabaseTooOld(path=path, found=version, known=SCHEMA_VERSION)
+    if journal == "wal":
+        raise StoreError(
+            path=path,
+            what="it is in WAL mode, which loses data on network filesystems; switch it back with: "
+            f'sqlite3 {path} "PRAGMA journal_mode=DELETE"',
+        )
+    if not readonly:
+        _check_writable(connection, path)
+
+
+def _check_writable(connection: sqlite3.Connection, path: Path) -> None:
+    """Find out before anything else is done, by taking and giving back the write lock."""
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("ROLLBACK")
+    except sqlite3.Error as error:
+        if _is_busy(error):
+            return  # somebody writes, so the file can be written; by us is seen at the first write
+        raise explain(error, path) from error

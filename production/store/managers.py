@@ -1,0 +1,111 @@
+"""The living and the dead: registration, heartbeat, and who has stopped giving signs of life.
+
+A manager is dead when its process is gone, which can be seen on the same boot of the same host,
+or when its heartbeat has not changed for the length of its lease.  That length is measured by
+the observer's own clock from the moment when the observer first saw that beat, so the clocks of
+two hosts need not agree.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from production.store.connection import Database, utc_now
+from production.store.identity import Identity, is_alive
+
+LEASE = 600  # seconds without a sign of life after which a manager counts as dead
+
+
+@dataclass(frozen=True)
+class Holder:
+    """A manager that holds runs of a production and has not ended."""
+
+    id: int
+    user: str
+    host: str
+    pid: int
+    beat: int
+    lease: int
+    alive: bool | None  # None: cannot be seen from this host
+
+
+def register(db: Database, who: Identity, production: int, lease: int = LEASE) -> int:
+    """Enter a manager; returns its id."""
+    now = utc_now()
+    with db.write() as tx:
+        id_ = tx.execute(
+            """
+            INSERT INTO manager (user, host, boot, pid, pid_start, production, started, lease,
+                                 beat_at)
+            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+            """,
+            (who.user, who.host, who.boot, who.pid, who.pid_start, production, now, lease, now),
+        ).lastrowid
+    assert id_ is not None  # noqa: S101 - an INSERT has one
+    return id_
+
+
+def beat(db: Database, manager: int) -> bool:
+    """Give a sign of life, which renews all claims of this manager at once.
+
+    False when another manager has taken this one for dead in the meantime: some of its runs may
+    be in other hands.  The manager counts as living again.
+    """
+    with db.write() as tx:
+        row = tx.execute("SELECT stopped FROM manager WHERE id = ?", (manager,)).fetchone()
+        tx.execute(
+            "UPDATE manager SET beat = beat + 1, beat_at = ?, stopped = NULL WHERE id = ?",
+            (utc_now(), manager),
+        )
+    return row is not None and row["stopped"] is None
+
+
+def sign_off(db: Database, manager: int) -> None:
+    """Record that the manager has ended."""
+    with db.write() as tx:
+        tx.execute("UPDATE manager SET stopped = ? WHERE id = ?", (utc_now(), manager))
+
+
+def holders(db: Database, production: int, besides: int) -> list[Holder]:
+    """The managers that hold runs of the production, besides this one."""
+    rows = db.rows(
+        """
+        SELECT id, user, host, boot, pid, pid_start, beat, lease, stopped FROM manager m
+        WHERE id <> ? AND EXISTS
+            (SELECT 1 FROM run r WHERE r.manager = m.id AND r.production = ?)
+        """,
+        (besides, production),
+    )
+    return [
+        Holder(
+            row["id"],
+            row["user"],
+            row["host"],
+            row["pid"],
+            row["beat"],
+            row["lease"],
+            False if row["stopped"] else is_alive(row["boot"], row["pid"], row["pid_start"]),
+        )
+        for row in rows
+    ]
+
+
+@dataclass
+class LeaseWatch:
+    """Remembers when each manager's heartbeat was last seen to change."""
+
+    _seen: dict[int, tuple[int, float]] = field(default_factory=dict)
+
+    def dead(self, holders: list[Holder]) -> list[Holder]:
+        """Those of ``holders`` that are gone or have outlived their lease."""
+        now = time.monotonic()
+        dead = []
+        for holder in holders:
+            beat, since = self._seen.get(holder.id, (None, now))
+            if beat != holder.beat:
+                since = now
+            self._seen[holder.id] = (holder.beat, since)
+            if holder.alive is False or now - since > holder.lease:
+                dead.append(holder)
+        return dead

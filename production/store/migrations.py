@@ -1,0 +1,107 @@
+"""Creating a database, and bringing an older one up to date, each in one transaction."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import sqlite3
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from production.errors import (
+    DatabaseExists,
+    DatabaseMissing,
+    DatabaseTooNew,
+    DatabaseTrouble,
+    NotADatabase,
+)
+from production.store.connection import APPLICATION_ID, explain, raw_connect, utc_now
+from production.store.identity import current_user
+
+# MIGRATIONS[n] turns schema version n + 1 into n + 2.  schema.sql always describes the newest.
+MIGRATIONS: tuple[str, ...] = ()
+
+SCHEMA = Path(__file__).parent.parent / "schema.sql"
+
+
+def statements(script: str) -> Iterator[str]:
+    """The statements of an SQL script one by one.
+
+    sqlite3's own ``executescript`` would commit the transaction that it is called in.
+    """
+    pending = ""
+    for line in script.splitlines(keepends=True):
+        pending += line
+        if sqlite3.complete_statement(pending):
+            yield pending
+            pending = ""
+
+
+def create(path: Path) -> None:
+    """Make a new, empty database.
+
+    It is built under another name and then linked into place, so that nobody ever sees half of
+    it and an existing file is never touched.  Raises DatabaseExists or DatabaseTrouble.
+    """
+    if path.exists() or path.is_symlink():
+        raise DatabaseExists(path=path)
+    new = path.with_name(f".{path.name}.{secrets.token_hex(4)}.new")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        connection = raw_connect(f"{new.absolute().as_uri()}?mode=rwc")
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            for statement in statements(SCHEMA.read_text()):
+                connection.execute(statement)
+            connection.executemany(
+                "INSERT INTO meta VALUES (?, ?)",
+                [
+                    ("uuid", secrets.token_hex(4)),
+                    ("created", utc_now()),
+                    ("created_by", current_user()),
+                ],
+            )
+            connection.execute("COMMIT")
+        finally:
+            connection.close()
+        os.link(new, path)
+    except FileExistsError:
+        raise DatabaseExists(path=path) from None
+    except (OSError, sqlite3.Error) as error:
+        what = getattr(error, "strerror", None) or str(error)
+        raise DatabaseTrouble(path=path, what=f"it cannot be created ({what})") from error
+    finally:
+        for leftover in (new, new.with_name(f"{new.name}-journal")):
+            with contextlib.suppress(OSError):
+                leftover.unlink()
+
+
+def migrate(path: Path, steps: Sequence[str] = MIGRATIONS) -> tuple[int, int]:
+    """Bring ``path`` from its schema version to the newest, in one transaction.
+
+    Killed at any moment it leaves the old or the new schema, never something between.
+    Returns the versions before and after.
+    """
+    if not path.exists():
+        raise DatabaseMissing(path=path)
+    newest = 1 + len(steps)
+    try:
+        connection = raw_connect(f"{path.absolute().as_uri()}?mode=rw")
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
+                raise NotADatabase(path=path, what="it holds other tables")
+            found = int(connection.execute("PRAGMA user_version").fetchone()[0])
+            if found > newest:
+                raise DatabaseTooNew(path=path, found=found, known=newest)
+            for step in steps[found - 1 :]:
+                for statement in statements(step):
+                    connection.execute(statement)
+            connection.execute(f"PRAGMA user_version = {newest}")
+            connection.execute("COMMIT")
+        finally:
+            connection.close()
+    except sqlite3.Error as error:
+        raise explain(error, path) from error
+    return found, newest

@@ -1,0 +1,350 @@
+"""What a manager does to the runs of its production, each call one short transaction.
+
+Every write names the claim's token and this manager; a write that finds that another manager has
+the run changes nothing, and the claim comes back as lost.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+from production.model import (
+    Change,
+    Claim,
+    Failed,
+    Finished,
+    Intended,
+    JobRecord,
+    Orphan,
+    Production,
+    Released,
+    RunFilter,
+    Status,
+    Submitted,
+)
+from production.store.connection import Database, Row, utc_now, utc_text
+from production.store.productions import keep_modules, quality_condition
+
+
+class RunStore:
+    """One manager's view of one production."""
+
+    def __init__(self, db: Database, production: Production, manager: int) -> None:
+        self.db = db
+        self.production = production
+        self.manager = manager
+        self._appliers: dict[type, Callable[..., bool]] = {
+            Intended: self._intend,
+            Submitted: self._submitted,
+            Finished: self._finish,
+            Failed: self._fail,
+            Released: self._release,
+        }
+
+    # ----------------------------------------------------------------- claiming
+
+    def claim(self, count: int, wanted: RunFilter) -> list[Claim]:
+        """Claim up to ``count`` unclaimed runs; nobody else can get the same ones."""
+        if not self._candidates(1, wanted, utc_now()):
+            return []  # no write lock taken for nothing
+        now = utc_now()
+        with self.db.write() as tx:
+            runs = self._candidates(count, wanted, now)
+            tx.executemany(
+                """
+                UPDATE run SET status = 'C', attempt = attempt + 1, token = token + 1, manager = ?
+                WHERE production = ? AND run = ?
+                """,
+                [(self.manager, self.production.id, run) for run in runs],
+            )
+            claims = [self._current(run) for run in runs]
+            tx.executemany(
+                "INSERT INTO attempt (production, run, attempt, manager, claimed) "
+                "VALUES (?, ?, ?, ?, ?)",
+                [(self.production.id, c.run, c.attempt, self.manager, now) for c in claims],
+            )
+        return claims
+
+    def next_due(self, wanted: RunFilter) -> bool:
+        """Whether runs wait for the end of their back-off, to be claimed later."""
+        return bool(self._candidates(1, wanted, "9999"))
+
+    def at_error(self, limit: int) -> list[int]:
+        """The first runs that stand at E."""
+        rows = self.db.rows(
+            "SELECT run FROM run WHERE production = ? AND status = 'E' ORDER BY run LIMIT ?",
+            (self.production.id, limit),
+        )
+        return [row[0] for row in rows]
+
+    def waiting_for_base(self) -> int:
+        """How many unclaimed runs have no input because the base has not finished them."""
+        row = self.db.row(
+            f"SELECT count(*) FROM run r WHERE production = ? AND status = 'N' "
+            f"AND NOT ({self._base_condition()})",
+            (self.production.id,),
+        )
+        return int(row[0]) if row else 0
+
+    def _candidates(self, count: int, wanted: RunFilter, now: str) -> list[int]:
+        runs: dict[int, None] = {}
+        for sql, parameters in self._searches(wanted):
+            if len(runs) >= count:
+                break
+            found = self.db.rows(sql, (*parameters, now, count))
+            runs.update(dict.fromkeys([row[0] for row in found][: count - len(runs)]))
+        return list(runs)[:count]
+
+    def _searches(self, wanted: RunFilter) -> Iterator[tuple[str, list[object]]]:
+        """SELECTs that each follow an index in the order in which runs are claimed."""
+        id_ = self.production.id
+        quality, qualities = quality_condition("d", wanted.qualities)
+        ready = f"{self._base_condition()} AND coalesce(r.not_before, '') <= ?"
+        if not wanted.datasets and not wanted.tranches:
+            known = (
+                f"EXISTS (SELECT 1 FROM datasets d WHERE d.run = r.run AND {quality})"
+                if qualities
+                else "true"
+            )
+            yield (
+                f"SELECT r.run FROM run r INDEXED BY run_by_status WHERE r.production = ? "
+                f"AND r.status = 'N' AND {known} AND {ready} ORDER BY r.run LIMIT ?",
+                [id_, *qualities],
+            )
+            return
+        datasets = wanted.datasets or [
+            row[0] for row in self.db.rows("SELECT DISTINCT dataset FROM datasets ORDER BY 1")
+        ]
+        for dataset in datasets:
+            for tranche in wanted.tranches or (None,):
+                part = "true" if tranche is None else "u.tranche = ?"
+                yield (
+                    f"SELECT u.run FROM unclaimed u JOIN run r USING (production, run) "
+                    f"JOIN datasets d ON d.run = u.run AND d.dataset = u.dataset "
+                    f"WHERE u.production = ? AND u.dataset = ? AND {part} AND {quality} "
+                    f"AND {ready} ORDER BY u.tranche, u.run LIMIT ?",
+                    [id_, dataset, *([] if tranche is None else [tranche]), *qualities],
+                )
+
+    def _base_condition(self) -> str:
+        """A derived production takes the runs that its base has finished."""
+        if self.production.base is None:
+            return "true"
+        return (
+            "EXISTS (SELECT 1 FROM productions p JOIN productions b "
+            "ON b.type = p.base_type AND b.version = p.base "
+            "JOIN run i ON i.production = b.id AND i.run = r.run "
+            f"WHERE p.id = {self.production.id} AND i.status = 'F')"
+        )
+
+    def _current(self, run: int) -> Claim:
+        row = self.db.row(
+            "SELECT run, attempt, token, failures FROM run WHERE production = ? AND run = ?",
+            (self.production.id, run),
+        )
+        assert row is not None  # noqa: S101 - updated a moment ago in the same transaction
+        return Claim(*row)
+
+    # ----------------------------------------------------------------- changes of status
+
+    def apply(self, changes: Sequence[Change]) -> list[Claim]:
+        """Record all changes in one transaction; returns the claims that turned out lost."""
+        if not changes:
+            return []
+        with self.db.write() as tx:
+            lost = [
+                change.claim for change in changes if not self._appliers[type(change)](tx, change)
+            ]
+            if any(isinstance(change, Finished) for change in changes):
+                self._stop_when_done(tx)
+        return lost
+
+    def status_of(self, claim: Claim) -> Status:
+        """Where the claim's run stands now."""
+        row = self.db.row(
+            "SELECT status FROM run WHERE production = ? AND run = ?",
+            (self.production.id, claim.run),
+        )
+        assert row is not None  # noqa: S101 - runs with attempts are never deleted
+        return Status(row[0])
+
+    def _intend(self, tx: sqlite3.Connection, change: Intended) -> bool:
+        if not self._holds(tx, change.claim):
+            return False
+        modules = None if change.modules is None else keep_modules(tx, change.modules)
+        self._update_attempt(
+            tx,
+            change.claim,
+            job_name=change.job_name,
+            batch=change.batch,
+            spool=str(change.spool),
+            modules=modules,
+            olog=str(change.olog),
+            elog=str(change.elog),
+        )
+        return True
+
+    def _submitted(self, tx: sqlite3.Connection, change: Submitted) -> bool:
+        if not self._move(tx, change.claim, "status = 'R'"):
+            return False
+        self._update_attempt(tx, change.claim, job=change.job, start=utc_now())
+        return True
+
+    def _finish(self, tx: sqlite3.Connection, change: Finished) -> bool:
+        if not self._move(tx, change.claim, "status = 'F', manager = NULL, failures = 0"):
+            return False
+        row = tx.execute(
+            "SELECT id FROM attempt WHERE production = ? AND run = ? AND attempt = ?",
+            (self.production.id, change.claim.run, change.claim.attempt),
+        ).fetchone()
+        tx.executemany(
+            "INSERT INTO output (attempt, name, path, size, sha256) VALUES (?, ?, ?, ?, ?)",
+            [(row[0], o.name, str(o.path), o.size, o.sha256) for o in change.record.outputs],
+        )
+        self._update_attempt(
+            tx,
+            change.claim,
+            outcome="finished",
+            stop=utc_now(),
+            olog=str(change.olog),
+            elog=str(change.elog),
+            **_node_facts(change.record),
+        )
+        return True
+
+    def _fail(self, tx: sqlite3.Connection, change: Failed) -> bool:
+        moved = self._move(
+            tx,
+            change.claim,
+            "status = CASE WHEN failures + 1 < :max THEN 'N' ELSE 'E' END, "
+            "failures = failures + 1, manager = NULL, not_before = :not_before",
+            max=change.max_attempts,
+            not_before=utc_text(time.time() + change.wait),
+        )
+        if moved:
+            facts = _node_facts(change.record) if change.record else {}
+            facts["exit_code"] = change.exit_code
+            self._update_attempt(
+                tx, change.claim, outcome="failed", reason=change.reason, stop=utc_now(), **facts
+            )
+        return moved
+
+    def _release(self, tx: sqlite3.Connection, change: Released) -> bool:
+        if not self._move(tx, change.claim, "status = 'N', manager = NULL"):
+            return False
+        self._update_attempt(
+            tx, change.claim, outcome="rolled back", reason=change.reason, stop=utc_now()
+        )
+        return True
+
+    def _holds(self, tx: sqlite3.Connection, claim: Claim) -> bool:
+        return (
+            tx.execute(
+                "SELECT 1 FROM run WHERE production = ? AND run = ? AND token = ? AND manager = ?",
+                (self.production.id, claim.run, claim.token, self.manager),
+            ).fetchone()
+            is not None
+        )
+
+    def _move(
+        self, tx: sqlite3.Connection, claim: Claim, assignments: str, **values: object
+    ) -> bool:
+        """Change the run if the claim still holds."""
+        changed = tx.execute(
+            f"UPDATE run SET {assignments} WHERE production = :production AND run = :run "
+            "AND token = :token AND manager = :manager",
+            {
+                "production": self.production.id,
+                "run": claim.run,
+                "token": claim.token,
+                "manager": self.manager,
+                **values,
+            },
+        ).rowcount
+        return changed == 1
+
+    def _update_attempt(self, tx: sqlite3.Connection, claim: Claim, **values: object) -> None:
+        columns = ", ".join(f"{column} = ?" for column in values)
+        tx.execute(
+            f"UPDATE attempt SET {columns} WHERE production = ? AND run = ? AND attempt = ?",
+            (*values.values(), self.production.id, claim.run, claim.attempt),
+        )
+
+    def _stop_when_done(self, tx: sqlite3.Connection) -> None:
+        tx.execute(
+            """
+            UPDATE productions SET stop = ? WHERE id = ? AND stop IS NULL AND NOT EXISTS
+                (SELECT 1 FROM run WHERE production = productions.id
+                 AND status IN ('N', 'C', 'R', 'E'))
+            """,
+            (utc_now(), self.production.id),
+        )
+
+    # ----------------------------------------------------------------- what others left behind
+
+    def held(self) -> list[Claim]:
+        """The runs that this manager holds according to the file."""
+        rows = self.db.rows(
+            "SELECT run, attempt, token, failures FROM run "
+            "WHERE manager = ? AND production = ? ORDER BY run",
+            (self.manager, self.production.id),
+        )
+        return [Claim(*row) for row in rows]
+
+    def take_over(self, dead: int) -> list[Orphan]:
+        """Make the runs of the dead manager ``dead`` this manager's own, under new tokens."""
+        with self.db.write() as tx:
+            tx.execute(
+                "UPDATE manager SET stopped = coalesce(stopped, ?) WHERE id = ?", (utc_now(), dead)
+            )
+            rows = tx.execute(
+                """
+                SELECT r.run, r.attempt, r.token + 1 AS token, r.failures, r.status, m.user,
+                       a.job_name, a.job, a.spool, a.batch, a.modules, a.olog, a.elog
+                FROM run r JOIN attempt a USING (production, run, attempt)
+                JOIN manager m ON m.id = a.manager
+                WHERE r.manager = ? AND r.production = ? ORDER BY r.run
+                """,
+                (dead, self.production.id),
+            ).fetchall()
+            tx.execute(
+                "UPDATE run SET manager = ?, token = token + 1 "
+                "WHERE manager = ? AND production = ?",
+                (self.manager, dead, self.production.id),
+            )
+        return [_orphan(row) for row in rows]
+
+
+def _node_facts(record: JobRecord) -> dict[str, object]:
+    return {
+        "host": record.host,
+        "job_start": record.start,
+        "job_stop": record.stop,
+        "exit_code": record.exit_code,
+        "cpu_seconds": record.cpu_seconds,
+        "peak_memory": record.peak_memory,
+    }
+
+
+def _orphan(row: Row) -> Orphan:
+    path = partial(_optional_path, row)
+    return Orphan(
+        Claim(row["run"], row["attempt"], row["token"], row["failures"]),
+        Status(row["status"]),
+        row["user"],
+        row["job_name"],
+        row["job"],
+        path("spool"),
+        row["batch"],
+        row["modules"],
+        path("olog"),
+        path("elog"),
+    )
+
+
+def _optional_path(row: Row, column: str) -> Path | None:
+    return None if row[column] is None else Path(row[column])

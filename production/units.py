@@ -1,0 +1,53 @@
+"""Times, amounts of memory and fractions as people write them.
+
+Pure functions: text in, number out; a ValueError carries the one line that the user reads.
+"""
+
+from __future__ import annotations
+
+import re
+
+_NUMBER = r"\d{1,9}(?:\.\d{1,9})?"
+_UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
+_DURATION = re.compile(
+    "".join(rf"(?:(?P<{unit}>{_NUMBER})\s*{unit}\s*)?" for unit in _UNITS), re.ASCII | re.IGNORECASE
+)
+_CLOCK = re.compile(r"(\d{1,6}):([0-5]\d):([0-5]\d)", re.ASCII)
+_MEMORY = re.compile(rf"({_NUMBER})\s*([KMGT])(?:i?B)?", re.ASCII | re.IGNORECASE)
+_FRACTION = re.compile(rf"({_NUMBER})\s*(%?)", re.ASCII)
+
+
+def parse_duration(text: str) -> float:
+    """Seconds, more than 0, in ``90``, ``90s``, ``1h4m``, ``2d 12h`` or ``01:04:00``."""
+    written = text.strip()
+    if re.fullmatch(_NUMBER, written, re.ASCII):
+        written += "s"
+    written = _CLOCK.sub(r"\1h\2m\3s", written)
+    match = _DURATION.fullmatch(written)
+    parts = match.groupdict() if match else {}
+    seconds = sum(float(number or 0) * _UNITS[unit] for unit, number in parts.items())
+    if not seconds:
+        raise ValueError(f"{text!r} is not a time: write 90 (seconds), 1h4m, 2d12h or 01:04:00")
+    return seconds
+
+
+def parse_memory(text: str) -> int:
+    """Bytes in ``500M``, ``2G``, ``1.5 GB``; the units are powers of 1024."""
+    match = _MEMORY.fullmatch(text.strip())
+    size = int(float(match[1]) * 1024.0 ** ("KMGT".index(match[2].upper()) + 1)) if match else 0
+    if not size:
+        raise ValueError(f"{text!r} is not an amount of memory: write it with its unit, 500M or 2G")
+    return size
+
+
+def parse_fraction(text: str) -> float:
+    """The fraction in ``90``, ``90%`` or ``0.9``, above 0 and up to 1.
+
+    A number with a percent sign or above 1 is a percentage, any other a fraction.
+    """
+    match = _FRACTION.fullmatch(text.strip())
+    number = float(match[1]) if match else 0.0
+    fraction = number / 100 if match and (match[2] or number > 1) else number
+    if not 0 < fraction <= 1:
+        raise ValueError(f"{text!r} is not a limit: write a percentage (90 or 90%) or 0.9")
+    return fraction

@@ -1,0 +1,17 @@
+"""How a message reads, wherever it is shown."""
+
+from __future__ import annotations
+
+import time
+
+
+def stamped(text: str, when: float | None = None) -> str:
+    """``YYYY-MM-DD HH:MM:SS text``, in local time; ``when`` is seconds since 1970, default now."""
+    return time.strftime("%Y-%m-%d %H:%M:%S ", time.localtime(when)) + text
+
+
+def labelled(text: str, level: str) -> str:
+    """``WARNING: text``; news, and text that says it itself, goes without a label."""
+    if level == "info" or text.startswith(("ERROR", "... ")):
+        return text
+    return f"{level.upper()}: {text}"
