@@ -197,7 +197,8 @@ def read_login(path: Path) -> tuple[str, str]:
     try:
         entry = netrc.netrc(path).authenticators(HOST)
     except netrc.NetrcParseError as error:
-        raise ValueError(f"{path}, line {error.lineno}: {error.msg}") from None
+        # its own text would show the password where that is what it stumbled over
+        raise ValueError(f"{path}: not a netrc file, near line {error.lineno}") from None
     if entry is None:
         raise ValueError(f"{path}: there is no entry for machine {HOST}")
     user, _, password = entry

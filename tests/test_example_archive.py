@@ -160,7 +160,7 @@ def test_nothing_is_staged_without_login(root: Path, log: Path) -> None:
     assert not log.exists()
 
 
-def test_a_slow_archive_sends_in_small_steps(root: Path) -> None:
+def test_a_slow_archive_sends_everything(root: Path) -> None:
     with Archive(root, "mu2e", "secret", rate=1_000_000) as archive, client(archive.port) as ftp:
         ftp.sendcmd(f"STAGE {FILE}")
         assert retrieved(ftp) == CONTENT
@@ -182,11 +182,12 @@ def test_the_login_is_that_of_the_netrc_file(tmp_path: Path) -> None:
     path.write_text("machine other login x password y\nmachine 127.0.0.1 login mu2e password z\n")
     assert read_login(path) == ("mu2e", "z")
     path.write_text("machine other login x password y\n")
-    with pytest.raises(ValueError, match="there is no entry for machine 127.0.0.1"):
+    with pytest.raises(ValueError, match="there is no entry for machine 127"):
         read_login(path)
-    path.write_text("password\n")
-    with pytest.raises(ValueError, match="netrc, line 1: bad toplevel token 'password'"):
+    path.write_text("machine 127.0.0.1 login mu2e passwd sesame\n")
+    with pytest.raises(ValueError, match="not a netrc file") as caught:
         read_login(path)
+    assert "sesame" not in str(caught.value)
 
 
 # --------------------------------------------------------------------------- the command
@@ -196,7 +197,14 @@ def test_the_login_is_that_of_the_netrc_file(tmp_path: Path) -> None:
 def port(root: Path, tmp_path: Path) -> Iterator[int]:
     netrc, port_file = tmp_path / "netrc", tmp_path / "port"
     netrc.write_text("machine 127.0.0.1 login mu2e password secret\n")
-    arguments = ["--root", root, "--password-file", netrc, "--port-file", port_file]
+    arguments: list[str | Path] = [
+        "--root",
+        root,
+        "--password-file",
+        netrc,
+        "--port-file",
+        port_file,
+    ]
     process = subprocess.Popen(
         [sys.executable, ARCHIVE, *arguments, "--stage-seconds=0", "--log", tmp_path / "log"]
     )

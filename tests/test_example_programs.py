@@ -345,6 +345,7 @@ def test_a_file_that_cannot_be_used_is_named(
 
 
 @needs_genuine_files
+@pytest.mark.slow
 def test_runs_of_other_experiments_are_unpacked(tmp_path: Path) -> None:
     path = SHARED / "midas" / "run00407sub0000.mid.lz4"
     tree = unpacked(path, tmp_path, "-m", str(SHARED / "alcap" / "MODULES"))

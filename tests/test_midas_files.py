@@ -81,7 +81,9 @@ events = st.builds(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(
+    max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
+)
 @given(run=st.lists(events, max_size=4), compression=st.sampled_from(sorted(COMPRESSIONS)))
 def test_what_was_written_is_read_back(tmp_path: Path, run: list[Event], compression: str) -> None:
     path = written(tmp_path, COMPRESSIONS[compression](encoded(run)))

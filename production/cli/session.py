@@ -56,7 +56,8 @@ class Session:
             view.message(f"INFO: Starting new production, version {production.version}")
             view.message(f"INFO: {runs} runs, software tag {production.software}")
         else:
-            view.message(f"INFO: Most recent production version {production.version}")
+            newest = "Most recent production version" if self.options.version is None else "Version"
+            view.message(f"INFO: {newest} {production.version}")
             if productions.recipe_text(self.db, production) not in {None, self.recipe.text}:
                 view.message(
                     f"Recipe {self.recipe.path} has changed since {production.label} was started",

@@ -198,26 +198,27 @@ class Screen:
         terminal = os.environ.get("TERM", "")
         try:
             import curses
-
+        except ImportError:
+            raise DisplayUnavailable(what="this Python has no curses module") from None
+        try:
             # First, because initscr ends the process where it cannot start.
             curses.setupterm(fd=_TTY)
             if not curses.tigetstr("cup"):
-                raise DisplayUnavailable(what=f"TERM={terminal} is a terminal without a cursor")
+                raise DisplayUnavailable(what=f"TERM={terminal} cannot move its cursor")
             self._window = curses.initscr()
-        except ImportError:
-            raise DisplayUnavailable(what="this Python has no curses module") from None
-        except curses.error as error:
-            raise DisplayUnavailable(what=f"TERM={terminal}: {error}") from None
-        self._curses = curses
-        self._repainted = 0.0
-        try:
             curses.cbreak()  # not raw: Ctrl-C, Ctrl-Z and Ctrl-\ keep their meaning
             curses.noecho()
         except curses.error as error:
-            self.close()
-            raise DisplayUnavailable(what=str(error)) from None
+            with contextlib.suppress(curses.error):
+                curses.endwin()
+            raise DisplayUnavailable(what=f"TERM={terminal}: {error}") from None
         with contextlib.suppress(curses.error):  # not every terminal can hide its cursor
             curses.curs_set(0)
+        self._curses = curses
+        self._repainted = 0.0
+        # After Ctrl-Z and bg, curses sets the terminal, and a process that does so in the
+        # background is stopped, unless it blocks this: a manager must go on.
+        self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTOU})
 
     def draw(self, paint: Callable[[int, int], list[str]]) -> None:
         """Show ``paint(width, height)``, unless nobody can see it now.
@@ -252,13 +253,9 @@ class Screen:
 
     def close(self) -> None:
         """Give the terminal back."""
-        # A process in the background is stopped when it sets the terminal, unless it blocks this.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTOU})
-        try:
-            with contextlib.suppress(self._curses.error):
-                self._curses.endwin()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        with contextlib.suppress(self._curses.error):
+            self._curses.endwin()
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
 
 
 def _in_foreground() -> bool:

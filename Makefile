@@ -1,0 +1,36 @@
+# make demo       the whole product at work on real detector data, in about a minute
+# make test       everything that is tested; what CI runs
+# make test-fast  the tests that need no servers and no waiting
+# make lint       types and style
+#
+# Each sets up what it needs in .venv; PYTHON=… chooses the interpreter (3.11 or newer).
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+
+.PHONY: demo test test-fast test-slow lint clean
+
+demo: $(VENV)/with-example
+	examples/demo.sh $(BIN)/python
+
+test: lint test-fast test-slow
+
+test-fast: $(VENV)/with-test
+	$(BIN)/python -m pytest -q -n 2 -m "not slow" tests
+
+test-slow: $(VENV)/with-test
+	$(BIN)/python -m pytest -q -n 2 -m slow --durations=10 tests
+
+lint: $(VENV)/with-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# The stamp's name says which extra of setup.cfg is installed.
+$(VENV)/with-%: setup.cfg tools/make-venv
+	tools/make-venv "$(PYTHON)" "$(VENV)" "$*"
+	touch $@
+
+clean:
+	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,195 @@
+"""A program that shows a display: ``display_feeder.py SCENARIO``, on the terminal it is run in.
+
+Between two steps it goes on feeding snapshots until the test creates a file: keys are no way to
+speak to a display.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from production.errors import DisplayUnavailable
+from production.model import Production, Status, Usage
+from production.view import display
+from production.view.base import RunLine, Snapshot
+from production.view.display import Display
+
+GB = 10**9
+PRODUCTION = Production(1, "alcapana", 4, "v7.1_calib", "2014-05-01", None, None)
+COUNTS = {
+    Status.NEW: 120,
+    Status.CLAIMED: 5,
+    Status.RUNNING: 10,
+    Status.FINISHED: 300,
+    Status.ERROR: 2,
+}
+LINES = (
+    RunLine(2100, "claimed", 7509.0),
+    RunLine(2091, "downloading", 12.0, 45 * GB // 100, GB),
+    RunLine(2095, "ready", 61.0, GB, GB),
+    RunLine(2089, "ending", 1.0, GB, GB, "4710"),
+    RunLine(2094, "submitting", 3.0, GB, GB),
+    RunLine(2090, "running", 750.0, GB, GB, "4711"),
+    RunLine(2088, "running", 4000.0, GB, GB, "4709"),
+)
+
+
+def snapshot(lines: tuple[RunLine, ...] = LINES, used: int | None = 45) -> Snapshot:
+    """A manager in the middle of its work."""
+    usage = None if used is None else Usage(used, 100, "test")
+    return Snapshot(PRODUCTION, COUNTS, usage, 0.9, lines)
+
+
+def feed_until(view: Display, name: str) -> None:
+    """Go on until there is a file of this name."""
+    while not Path(name).exists():
+        view.update(snapshot())
+        time.sleep(0.02)
+
+
+def closes(view: Display) -> None:
+    """The ordinary way."""
+    view.message("Claimed run: 2090")
+    view.message("no space left", level="warning")
+    feed_until(view, "stop")
+    view.close()
+    view.close()
+    view.message("after the end")
+
+
+def raises(view: Display) -> None:
+    """Nobody closes."""
+    view.message("Claimed run: 2090")
+    feed_until(view, "stop")
+    raise RuntimeError("trouble")
+
+
+def is_interrupted(view: Display) -> None:
+    """Ctrl-C is a KeyboardInterrupt as ever."""
+    try:
+        feed_until(view, "never")
+    except KeyboardInterrupt:
+        view.message("User cancelling jobs...")
+    view.close()
+
+
+def is_terminated(view: Display) -> None:
+    """A handler that was installed after the display, as the command line does."""
+
+    def handle(signum: int, frame: object) -> None:
+        raise SystemExit(128 + signum)
+
+    signal.signal(signal.SIGTERM, handle)
+    view.message("Claimed run: 2090")
+    Path("pid").write_text(str(os.getpid()))
+    feed_until(view, "never")
+
+
+def says_much(view: Display) -> None:
+    """More messages than are kept."""
+    for number in range(display.KEPT_MESSAGES + 7):
+        view.message(f"message {number}")
+    view.close()
+
+
+def fails(view: Display) -> None:
+    """Drawing breaks down in the middle."""
+    view.message("before")
+    feed_until(view, "break")
+
+    def broken(*_: object) -> list[str]:
+        raise ZeroDivisionError("no room")
+
+    display.render = broken
+    for _ in range(3):
+        view.update(snapshot())
+    view.message("afterwards", level="error")
+    view.progress(2091, 1, 2)
+    view.close()
+
+
+def progresses(view: Display) -> None:
+    """A transfer that reports all the time; how often it is drawn goes into a file."""
+    draws = 0
+    original = display.render
+
+    def counting(*arguments: object) -> list[str]:
+        nonlocal draws
+        draws += 1
+        return original(*arguments)  # type: ignore[arg-type]
+
+    view.update(snapshot())
+    display.render = counting  # type: ignore[assignment]
+    start = time.monotonic()
+    while not Path("stop").exists():
+        for _ in range(1000):
+            view.progress(2091, 99 * GB // 100, GB)
+    took = time.monotonic() - start
+    view.close()
+    Path("draws").write_text(f"{draws} {took}")
+
+
+def is_written_over(view: Display) -> None:
+    """Something else writes to the same terminal."""
+    display.REPAINT_EVERY = 1e9
+    view.update(snapshot())
+    os.write(2, b"\x1b[3;1Hstray")
+    feed_until(view, "seen")
+    display.REPAINT_EVERY = 0.0
+    feed_until(view, "stop")
+    view.close()
+
+
+def outlives_its_terminal(view: Display) -> None:
+    """The connection breaks."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    Path("ready").touch()
+    feed_until(view, "stop")
+    view.message("nobody reads this")
+    view.close()
+    Path("survived").touch()
+    os._exit(0)  # what is left in the buffer of standard output cannot be written any more
+
+
+def counts_aloud(view: Display) -> None:
+    """Leaves a sign of life in a file, all the time."""
+    number = 0
+    view.message("Claimed run: 2090")
+    while not Path("stop").exists():
+        number += 1
+        view.update(snapshot())
+        view.message(f"turn {number}")
+        part = Path("turns.part")
+        part.write_text(str(number))
+        part.rename("turns")
+        time.sleep(0.01)
+    view.close()
+
+
+SCENARIOS: dict[str, Callable[[Display], None]] = {
+    scenario.__name__: scenario
+    for scenario in (
+        closes,
+        raises,
+        is_interrupted,
+        is_terminated,
+        says_much,
+        fails,
+        progresses,
+        is_written_over,
+        outlives_its_terminal,
+        counts_aloud,
+    )
+}
+
+if __name__ == "__main__":
+    try:
+        shown = Display()
+    except DisplayUnavailable as error:
+        sys.exit(f"ERROR: {error}")
+    SCENARIOS[sys.argv[1]](shown)
