@@ -27,9 +27,9 @@ CREATE TABLE meta (
 
 -- Labels of runs.  A run may stand in several datasets, once in each.
 CREATE TABLE datasets (
-    run      INTEGER NOT NULL,
+    run      INTEGER NOT NULL CHECK (typeof(run) = 'integer'),
     dataset  TEXT    NOT NULL CHECK (dataset <> ''),
-    tranche  INTEGER,                -- which part of the dataset, from 1
+    tranche  INTEGER CHECK (typeof(tranche) IN ('integer', 'null')),  -- part of it, from 1
     quality  TEXT,                   -- gold, silver, ... or NULL: not judged
     geometry TEXT,
     campaign TEXT,                   -- beam time, where a run list names one
@@ -105,7 +105,7 @@ INSERT INTO lawful_change VALUES
 -- Where each run of each production stands.
 CREATE TABLE run (
     production INTEGER NOT NULL REFERENCES productions (id),
-    run        INTEGER NOT NULL,
+    run        INTEGER NOT NULL CHECK (typeof(run) = 'integer'),
     status     TEXT    NOT NULL DEFAULT 'N' CHECK (status IN ('N', 'C', 'R', 'F', 'E')),
     attempt    INTEGER NOT NULL DEFAULT 0,  -- number of the latest attempt; only grows
     token      INTEGER NOT NULL DEFAULT 0,  -- grows with each claim and take-over: a write that

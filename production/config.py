@@ -70,13 +70,14 @@ class Recipes:
 
 @dataclass(frozen=True)
 class Defaults:
-    """What the options of run_production.py are when they are not given."""
+    """What holds where the command line says nothing."""
 
     pause: float = 5.0  # seconds
     nproc: int = 10
     nprep: int = 5
     spacelim: float = 0.9  # fraction of the allowed space
     max_attempts: int = 3
+    back_off: float = 10.0  # seconds before the second attempt; doubles
     dataset: tuple[str, ...] = ()
     tranche: tuple[int, ...] = ()
     quality: tuple[str, ...] = (DEFAULT_QUALITY,)
@@ -228,6 +229,7 @@ def _defaults(table: Table) -> Defaults:
         nprep=table.count("nprep", 0, default.nprep),
         spacelim=table.parsed("spacelim", parse_fraction, default.spacelim),
         max_attempts=table.count("max_attempts", 1, default.max_attempts),
+        back_off=table.parsed("back_off", parse_duration, default.back_off),
         dataset=table.items("dataset", str),
         tranche=tranches,
         quality=table.items("quality", str, default.quality),

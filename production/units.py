@@ -14,7 +14,7 @@ _DURATION = re.compile(
 )
 _CLOCK = re.compile(r"(\d{1,6}):([0-5]\d):([0-5]\d)", re.ASCII)
 _MEMORY = re.compile(rf"({_NUMBER})\s*([KMGT])(?:i?B)?", re.ASCII | re.IGNORECASE)
-_FRACTION = re.compile(rf"({_NUMBER})\s*(%?)", re.ASCII)
+_FRACTION = re.compile(r"(\d{1,9}\.?\d{0,9}|\.\d{1,9})\s*(%?)", re.ASCII)
 
 
 def parse_duration(text: str) -> float:

@@ -24,12 +24,13 @@ set -u
 
 readonly GRACE=3         # seconds between TERM and KILL; batch systems allow little more
 readonly RAREST=5000     # milliseconds between two looks at a long job
+readonly NOW=(date -u '+%Y-%m-%d %H:%M:%S.%6N')
 readonly SIGNALS=(HUP INT QUIT TERM USR1 USR2 XCPU)
 
 phase='start'            # how far we came: start, preflight, payload, publish, done
 start_time=''
 host=''
-launching=''             # not empty: a signal waits in `caught` until we know what to end
+deferring=''             # not empty: a signal waits in `caught`
 caught=''
 payload=''               # the job script's process group, while it lasts
 watchman=''
@@ -51,13 +52,15 @@ main() {
     fi
     SPOOL=$1
     notes=$SPOOL/started
-    start_time=$(now)
+    start_time=$("${NOW[@]}")
     host=$(uname -n)     # not $HOSTNAME: batch systems hand on the one of the submit host
     take_the_attempt
+    # From here to `trap ''` no command substitution: while bash 5.2 looks for the end of one, it
+    # would run a trap in the midst of its parser.
     local name
     for name in "${SIGNALS[@]}"; do
-        # shellcheck disable=SC2064  # the name is meant to be filled in now
-        trap "ended_by_signal $name" "$name"
+        # shellcheck disable=SC2064  # the number is meant to be filled in now
+        trap "ended_by_signal $(kill -l "$name")" "$name"
     done
     read_orders
     printf 'Job %s on %s, %s UTC\n' "$order_name" "$host" "$start_time"
@@ -68,7 +71,10 @@ main() {
     finish 0
 }
 
-now() { date -u '+%Y-%m-%d %H:%M:%S.%6N'; }
+# first_line COMMAND...: the first line that it prints, into `line`.
+first_line() {
+    "$@" > "$notes/line" && read -r line < "$notes/line"
+}
 
 # ---------------------------------------------------------------------------- beginning and end
 
@@ -97,13 +103,17 @@ read_orders() {
 
 # shellcheck disable=SC2317  # called by the traps
 ended_by_signal() {
-    local number
-    if [[ -n $launching ]]; then
+    if [[ -n $deferring ]]; then
         caught=$1
         return
     fi
-    number=$(kill -l "$1")
-    finish $((128 + number)) '' "$number"
+    finish $((128 + $1)) '' "$1"
+}
+
+no_longer_deferring() {
+    local number=$caught
+    deferring='' caught=''
+    [[ -z $number ]] || ended_by_signal "$number"
 }
 
 # The only way out: finish CODE [REASON [SIGNAL]].
@@ -136,7 +146,7 @@ take_back() {
 write_record() {
     local text
     printf -v text '%s\n' version=1 "phase=$phase" "exit_code=$1" "signal=$3" "host=$host" \
-        "start=$start_time" "stop=$(now)" "reason=$(one_line "$2")" \
+        "start=$start_time" "stop=$("${NOW[@]}")" "reason=$(one_line "$2")" \
         "cpu_seconds=$cpu_seconds" "peak_memory=$peak_memory" \
         ${measured[@]+"${measured[@]}"} complete=yes
     write_durably "$SPOOL/record" "$text"
@@ -176,15 +186,14 @@ run_payload() {
     local code reason='' signal=''
     # Job control gives each background job its own process group.  Only while they start: with it
     # switched on, `wait` would also return when a batch system merely suspends the payload.
-    launching=yes
+    deferring=yes    # until we know what a signal has to end
     set -m
     payload_process < /dev/null &
     payload=$!
     watch 2> /dev/null &
     watchman=$!
     set +m
-    launching=''
-    [[ -z $caught ]] || ended_by_signal "$caught"
+    no_longer_deferring
     wait "$payload" 2> /dev/null    # silences "Segmentation fault": the record says it
     code=$?
     stop_payload
@@ -234,16 +243,24 @@ load_environment() {
 # Ends what is left of the payload, and learns what it used.
 stop_payload() {
     [[ -n $payload ]] || return 0
+    deferring=yes
     end_group
-    wait "$payload" 2> /dev/null
+    # Only if it is still there: when a signal ends a `wait` at the very moment at which the child
+    # ends, bash 5.2 forgets that it has seen the child's end, and a second `wait` would last for
+    # ever.
+    if kill -0 "$payload" 2> /dev/null; then
+        wait "$payload" 2> /dev/null
+    fi
     payload=''
     times > "$notes/times"    # a file, for in a pipe it would tell the times of a subshell
-    cpu_seconds=$(children_cpu < "$notes/times")
-    kill -TERM -- "-$watchman" 2> /dev/null
+    learn_cpu_seconds < "$notes/times"
+    # Not TERM: a shell that was forked a moment ago still has our traps, and would lose it.
+    kill -ALRM -- "-$watchman" 2> /dev/null
     wait "$watchman" 2> /dev/null
     if [[ -s $notes/peak ]]; then
         read -r peak_memory < "$notes/peak"
     fi
+    no_longer_deferring
 }
 
 end_group() {
@@ -269,8 +286,8 @@ group_lives() {
     return 1
 }
 
-# The second line of `times`, "0m1.234s 0m0.100s", as seconds.
-children_cpu() {
+# The second line of `times` is about the children: "0m1.234s 0m0.100s".
+learn_cpu_seconds() {
     local user_and_system time seconds milliseconds=0
     read -r _
     read -r -a user_and_system
@@ -281,7 +298,7 @@ children_cpu() {
         milliseconds=$((milliseconds + 60000 * ${time%%m*} + \
             1000 * ${seconds%[.,]*} + 10#${seconds#*[.,]}))
     done
-    printf '%d.%03d' $((milliseconds / 1000)) $((milliseconds % 1000))
+    printf -v cpu_seconds '%d.%03d' $((milliseconds / 1000)) $((milliseconds % 1000))
 }
 
 # ---------------------------------------------------------------------------- the watchman
@@ -290,7 +307,7 @@ children_cpu() {
 # ends the payload when the wrapper was killed, for some batch systems kill nothing but it.
 watch() {
     local pause=100 peak=0 left text ppid
-    trap write_peak TERM
+    trap write_peak ALRM
     SECONDS=0
     while true; do
         read -r text < "/proc/$BASHPID/stat"
@@ -391,15 +408,16 @@ publish() {
 
 # Writes the manifest and remembers the outputs for the record.
 measure() {
-    local index temporary final size mtime sum manifest=''
+    local index temporary final line size mtime sum manifest=''
     for index in "${!order_finals[@]}"; do
         temporary=${order_temporaries[index]}
         final=${order_finals[index]}
         # Network filesystems tell only now that the disk or the quota is full.
         sync -- "$temporary" || finish 96 "cannot bring $temporary to disk"
-        read -r size mtime <<< "$(stat -c '%s %Y' -- "$temporary")"
-        sum=$(sha256sum < "$temporary") || finish 96 "cannot read back $temporary"
-        sum=${sum%% *}
+        first_line stat -c '%s %Y' -- "$temporary" || finish 96 "cannot look at $temporary"
+        read -r size mtime <<< "$line"
+        first_line sha256sum < "$temporary" || finish 96 "cannot read back $temporary"
+        sum=${line%% *}
         measured+=("output.${order_output_names[index]}=$size $sum $final")
         manifest+="$size $mtime $sum $final"$'\n'
     done

@@ -7,6 +7,7 @@ speak to a display.
 from __future__ import annotations
 
 import os
+import select
 import signal
 import sys
 import time
@@ -59,7 +60,8 @@ def closes(view: Display) -> None:
     feed_until(view, "stop")
     view.close()
     view.close()
-    view.message("after the end")
+    keys, _, _ = select.select([0], [], [], 0)
+    view.message(f"after the end, {len(keys)} keys left")
 
 
 def raises(view: Display) -> None:
@@ -105,7 +107,7 @@ def fails(view: Display) -> None:
     def broken(*_: object) -> list[str]:
         raise ZeroDivisionError("no room")
 
-    display.render = broken
+    display.render = broken  # type: ignore[assignment]
     for _ in range(3):
         view.update(snapshot())
     view.message("afterwards", level="error")

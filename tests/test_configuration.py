@@ -148,6 +148,7 @@ def test_values_of_every_section() -> None:
         pause = 0.1
         nprep = 0
         spacelim = 85
+        back_off = "1m"
         tranche = [1, 2]
         quality = []
     """)
@@ -158,7 +159,7 @@ def test_values_of_every_section() -> None:
     assert configuration.space.probe == "statvfs"
     assert configuration.batch.options == {"sge": {"queue": ["all.q"]}}
     assert configuration.defaults == Defaults(
-        pause=0.1, nprep=0, spacelim=0.85, tranche=(1, 2), quality=()
+        pause=0.1, nprep=0, spacelim=0.85, back_off=60, tranche=(1, 2), quality=()
     )
 
 

@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from io import TextIOWrapper
 
 from production.cli.parser import Parser
 from production.errors import Interrupted, ProductionError, UsageError
@@ -28,8 +29,14 @@ COMMANDS = {
 def main(argv: Sequence[str] | None = None, program: str = "production") -> int:
     """Run a command; returns the exit code.  Every foreseen failure ends as one line."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if isinstance(sys.stdout, TextIOWrapper):
+        # A reason or a file name that the terminal cannot show must not end a production.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        return _dispatch(arguments, program)
+        try:
+            return _dispatch(arguments, program)
+        finally:
+            sys.stdout.flush()  # here, where it is known what to do when the reader has gone
     except Interrupted as error:
         return error.exit_code
     except ProductionError as error:

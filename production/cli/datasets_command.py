@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from production.cli.parser import add_database, add_output, converter, path
+from production.cli.parser import add_database, add_output, converter, number, path
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,18 +16,23 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         description="Read a run list: CSV with a header line; columns run and dataset, and as "
         "they exist tranche, quality, geometry, campaign. May be done again with a newer list.",
     )
-    import_.add_argument("file", metavar="FILE.csv", type=path)
+    import_.add_argument("file", metavar="FILE.csv", type=path, help="the run list")
     add = actions.add_parser(
         "add", help="add runs by number", description="Add runs to a dataset by number."
     )
-    add.add_argument("name", metavar="NAME", help="the dataset")
+    add.add_argument("name", metavar="NAME", type=converter(_name), help="the dataset")
     from production.store.datasets import parse_runs
 
     add.add_argument(
         "runs", metavar="RUNS", type=converter(parse_runs), help="such as 2091-2103,2119"
     )
     add.add_argument("--quality", metavar="Q", help="gold, silver, … (Default: none)")
-    add.add_argument("--tranche", metavar="#", type=int, help="part of the dataset, from 1")
+    add.add_argument(
+        "--tranche",
+        metavar="#",
+        type=number(int, "a tranche", 1, 10**6),
+        help="part of the dataset, from 1",
+    )
     add.add_argument("--geometry", metavar="G", help="of the apparatus")
     list_ = actions.add_parser(
         "list", help="show the datasets", description="Show the datasets and what they hold."
@@ -58,6 +63,12 @@ def run(options: argparse.Namespace) -> int:
     same = len(set(labels)) - new - changed
     print(f"{new} new, {changed} changed, {same} as before")
     return 0
+
+
+def _name(text: str) -> str:
+    if not text.strip():
+        raise ValueError("a dataset needs a name")
+    return text.strip()
 
 
 def _show(found: list, form: str) -> None:  # type: ignore[type-arg]

@@ -1,5 +1,7 @@
-"""Take over a database of the 2014 layout (datasets, productions, alcapana_vN, rootana_vN) or of
-the 2016 layout (R15bdatasets with tranche and geometry).  The old file is only read.
+"""Take over a database of the old program.
+
+It has the layout of 2014 (datasets, productions, alcapana_vN, rootana_vN) or of 2016 (R15bdatasets
+with tranche and geometry).  The old file is only read.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn, TypeVar
@@ -10,7 +11,17 @@ from typing import NoReturn, TypeVar
 from production.errors import UsageError
 
 T = TypeVar("T")
-DATABASE = Path("~/data/production.db")
+DATABASE = "~/data/production.db"
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """Shows an option as people write it: ``--nproc=#``."""
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        if not action.option_strings or action.nargs == 0:
+            return super()._format_action_invocation(action)
+        value = self._format_args(action, action.dest.upper())
+        return "=".join([", ".join(action.option_strings), value])
 
 
 class Parser(argparse.ArgumentParser):
@@ -22,7 +33,7 @@ class Parser(argparse.ArgumentParser):
             description=description,
             allow_abbrev=False,
             add_help=False,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            formatter_class=_Formatter,
         )
         self.add_argument(
             "-h", "--help", "--usage", action="help", help="Print this help, then exit."
@@ -39,7 +50,7 @@ def add_database(parser: argparse.ArgumentParser) -> None:
         "--database",
         metavar="DB",
         type=path,
-        default=DATABASE.expanduser(),
+        default=expanded(DATABASE),
         help=f"SQLite database of the productions. It is never created implicitly: see "
         f"`production init`. (Default: {DATABASE})",
     )
@@ -59,7 +70,12 @@ def path(text: str) -> Path:
     """A file name with ~ expanded."""
     if not text:
         raise argparse.ArgumentTypeError("a file name must not be empty")
-    return Path(text).expanduser()
+    return expanded(text)
+
+
+def expanded(text: str) -> Path:
+    """``text`` with ~ expanded; without a home for it, as it stands, to be missed there."""
+    return Path(os.path.expanduser(text))  # noqa: PTH111 - Path.expanduser raises
 
 
 def converter(parse: Callable[[str], T]) -> Callable[[str], T]:
@@ -85,7 +101,7 @@ def number(
         except ValueError:
             value = kind(low - 1)
         if not low <= value <= high:
-            raise ValueError(f"'{text}' is not {name} from {low:g} to {high:g}")
+            raise ValueError(f"'{text}' is not {name} from {low} to {high}")
         return value
 
     return converter(parse)

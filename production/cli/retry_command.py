@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from production.cli.parser import add_database, converter
+from production.cli.parser import add_database, converter, number
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,9 +18,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         type=converter(parse_runs),
         help="such as 2091-2103,2119 (Default: all runs at E)",
     )
-    parser.add_argument("--production", metavar="PROD_TYPE", required=True)
     parser.add_argument(
-        "--version", metavar="#", type=int, help="(Default: the highest of that type)"
+        "--production", metavar="PROD_TYPE", required=True, help="The production type."
+    )
+    parser.add_argument(
+        "--version",
+        metavar="#",
+        type=number(int, "a version number", 0, 10**6),
+        help="Version of the production. (Default: the highest of that type)",
     )
     add_database(parser)
 
@@ -34,4 +39,6 @@ def run(options: argparse.Namespace) -> int:
         production = productions.find(db, options.production, options.version)
         sent_back = productions.retry(db, production, options.runs or ())
     print(f"{production.label}: {len(sent_back)} runs will be tried again: {sent_back}")
+    if others := sorted(set(options.runs or ()) - set(sent_back)):
+        print(f"{production.label}: these do not stand at E and stay as they are: {others}")
     return 0

@@ -1,4 +1,6 @@
-"""This program checks the production database and takes care of fetching, submitting,
+"""Process the runs of a production.
+
+This program checks the production database and takes care of fetching, submitting,
 watching and cleanup, and updates the database accordingly, so multiple people can process at
 the same time.  Ctrl-C rolls back what this manager has begun; finished runs stay.
 """
@@ -6,7 +8,11 @@ the same time.  Ctrl-C rolls back what this manager has begun; finished runs sta
 from __future__ import annotations
 
 import argparse
+import contextlib
+import math
+import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -20,6 +26,9 @@ if TYPE_CHECKING:
     from production.manager.loop import Manager
     from production.view.base import View
 
+# Seconds within which a second signal is the same request: timeout(1) sends it to the process and
+# to its group, a closing terminal sends SIGHUP and SIGTERM.
+SAME_SIGNAL = 0.5
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -163,34 +172,44 @@ def run(options: argparse.Namespace) -> int:
 def _view(options: argparse.Namespace) -> View:
     from production.view.console import Console, LogFile
 
-    view: View = Console(options.output)
-    if options.display:
+    def shown() -> View:
+        console = Console(options.output)
+        if not options.display:
+            return console
         from production.view.display import Display
 
         try:
-            view = Display()
+            return Display()
         except DisplayUnavailable as error:
-            view.message(str(error), level="warning")
-    return LogFile(options.log_file, view) if options.log_file else view
+            console.message(str(error), level="warning")
+            return console
+
+    return LogFile(options.log_file, shown) if options.log_file else shown()
 
 
 @contextmanager
 def _signals_to(manager: Manager, view: View) -> Iterator[None]:
     """A first signal has the manager roll back; a second one ends the program at once."""
-    import os
+    # Started under nohup it is to outlive the terminal.
+    nohup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    signals = [signum for signum in SIGNALS if not (nohup and signum == signal.SIGHUP)]
+
+    first = math.inf  # when the first signal came
 
     def handle(signum: int, _frame: object) -> None:
-        for again in SIGNALS:
-            signal.signal(again, lambda number, _: end_at_once(number))
-        manager.interrupt(signum)
-
-    def end_at_once(signum: int) -> None:
-        view.close()
-        os.write(2, b"Stopped at once; the next manager that starts repairs what is left behind\n")
-        os._exit(128 + signum)
+        nonlocal first
+        now = time.monotonic()
+        if first == math.inf:
+            first = now
+            manager.interrupt(signum)
+        elif now - first > SAME_SIGNAL:
+            with contextlib.suppress(Exception):  # perhaps in the middle of a line
+                view.close()
+            os.write(2, b"Stopped at once; the next start repairs what is left behind\n")
+            os._exit(128 + signum)
 
     before: dict[int, Callable[..., object] | int | None] = {
-        signum: signal.signal(signum, handle) for signum in SIGNALS
+        signum: signal.signal(signum, handle) for signum in signals
     }
     try:
         yield
@@ -202,7 +221,7 @@ def _signals_to(manager: Manager, view: View) -> Iterator[None]:
 def _report(manager: Manager) -> None:
     """The closing line, and an error when runs of the production stand at E."""
     counts = manager.counts()
-    stand = ", ".join(f"{number} {status}" for status, number in counts.items())
+    stand = ", ".join(f"{counts[status]} {status}" for status in Status if status in counts)
     manager.say(f"Nothing left to do here. {manager.production.label}: {stand}")
     if waiting := manager.store.waiting_for_base():
         manager.say(f"{waiting} runs wait until their base production has finished them")

@@ -7,6 +7,7 @@ recipe, datasets, modules file, login, batch system.
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,8 +16,15 @@ from pathlib import Path
 
 from production import config as configuration
 from production.batch.base import open_batch
+from production.cli.parser import expanded
 from production.config import Configuration
-from production.errors import ModulesUnreadable, UnknownProduction, UsageError
+from production.errors import (
+    ConfigurationError,
+    ModulesUnreadable,
+    UnknownProduction,
+    UsageError,
+)
+from production.job.orders import render_orders
 from production.manager.loop import Manager
 from production.manager.paths import Paths
 from production.manager.plan import JobSettings, plan_job
@@ -28,10 +36,11 @@ from production.space.probe import open_probe
 from production.staging.archive import Archive, open_archive
 from production.store import datasets, productions
 from production.store.connection import Database, utc_now
+from production.store.runs import RunStore
 from production.view.base import View
 
 ANY_QUALITY = "any"
-CALIBRATION = Path("~/data/calibration.db")
+CALIBRATION = "~/data/calibration.db"
 
 
 @dataclass(frozen=True)
@@ -75,11 +84,11 @@ class Session:
             production = Production(
                 0, self.recipe.name, version, self.options.new, utc_now(), None, base
             )
-        run = productions.first_run(self.db, self.production or self.base, self.settings.filter)
-        if run is None:
+        claim = self._next_claim()
+        if claim is None:
             return f"{production.label}: no run would be claimed"
+        run = claim.run
         paths = self._paths(production)
-        claim = Claim(run, attempt=1, token=1)
         inputs = {
             given.name: paths.raw(claim)
             / (given.file or self.settings.archive_file).expand({"run": run})
@@ -87,9 +96,21 @@ class Session:
         }
         if self.base is not None:
             made = productions.outputs(self.db, self.base.id, run)
-            inputs |= {g.name: made[g.output] for g in self.recipe.base_inputs if g.output in made}
+            for given in self.recipe.base_inputs:
+                if given.output not in made:
+                    what = f"run {run} would fail: {self.base.label} has no {given.output} of it"
+                    return f"{production.label}: {what}"
+                inputs[given.name] = made[given.output]
         order = plan_job(paths, claim, inputs, self.job)
-        return self.rooms.batch.describe(order)
+        orders = render_orders(order, paths.done)
+        return f"{self.rooms.batch.describe(order)}\n# {order.spool}/orders\n{orders}"
+
+    def _next_claim(self) -> Claim | None:
+        """The claim that a manager would make first."""
+        if self.production is not None:
+            return RunStore(self.db, self.production, manager=0).next_claim(self.settings.filter)
+        run = productions.first_run(self.db, self.base, self.settings.filter)
+        return None if run is None else Claim(run, attempt=1, token=1)
 
     def _new(self) -> productions.NewProduction:
         names = tuple(output.name for output in self.recipe.outputs)
@@ -109,6 +130,7 @@ def open_session(options: argparse.Namespace) -> Iterator[Session]:
     config = configuration.load(options.config, options.database)
     directories = config.recipe_directories(options.database)
     recipe = find_recipe(options.production, directories)
+    _check_data(config)
     _check_new(options, recipe)
     with Database(options.database, readonly=options.dry_run) as db:
         settings = _settings(options, config)
@@ -131,6 +153,16 @@ def open_session(options: argparse.Namespace) -> Iterator[Session]:
         yield session
 
 
+def _check_data(config: Configuration) -> None:
+    """The data directory is made when it is needed; refuse when that will not be possible."""
+    place = config.data.resolve()
+    while not os.path.lexists(place):
+        place = place.parent
+    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+        what = f"in the data directory {config.data} nothing can be written ({place})"
+        raise ConfigurationError(where=config.path, what=what)
+
+
 def _check_new(options: argparse.Namespace, recipe: Recipe) -> None:
     if options.new is None:
         return
@@ -149,17 +181,18 @@ def _productions(
     """The production to work on (None: to be started) and its base."""
     if options.new is None:
         production = productions.find(db, recipe.name, options.version)
-        if recipe.base is None or production.base is None:
+        if recipe.base is None:
             return production, None
+        if production.base is None:
+            what = f"{production.label} does not say from which {recipe.base} production it is made"
+            raise UnknownProduction(what=f"{what}. Start a new one with --new=TAG.")
         return production, productions.find(db, recipe.base, production.base)
     if recipe.base is None:
         return None, None
     try:
         return None, productions.find(db, recipe.base, options.version)
     except UnknownProduction as error:
-        raise UnknownProduction(
-            what=f"{recipe.name} is made from {recipe.base}, and {error}"
-        ) from None
+        raise UnknownProduction(what=f"{recipe.name} is made from {recipe.base}: {error}") from None
 
 
 def _settings(options: argparse.Namespace, config: Configuration) -> Settings:
@@ -178,6 +211,7 @@ def _settings(options: argparse.Namespace, config: Configuration) -> Settings:
         ),
         archive_file=config.archive.file,
         stage_timeout=config.archive.stage_timeout,
+        back_off=defaults.back_off,
         **{
             name: chosen(name)  # type: ignore[arg-type]
             for name in ("pause", "nproc", "nprep", "spacelim", "max_attempts")
@@ -207,11 +241,14 @@ def _modules_text(
     if path is None:
         return None
     try:
-        return str(path.read_text())
+        text = path.read_bytes().decode()
     except OSError as error:
         raise ModulesUnreadable(path=path, what=error.strerror or str(error)) from None
     except UnicodeDecodeError:
-        raise ModulesUnreadable(path=path, what="it is not a text file") from None
+        text = "\0"
+    if "\0" in text:
+        raise ModulesUnreadable(path=path, what="it is not a UTF-8 text file")
+    return text
 
 
 def _job_options(options: argparse.Namespace, recipe: Recipe) -> dict[str, str]:
@@ -221,7 +258,7 @@ def _job_options(options: argparse.Namespace, recipe: Recipe) -> dict[str, str]:
         given["calib"] = ""
     calibration = options.calibdatabase
     if calibration is None and options.calib and "calibdatabase" in recipe.options:
-        default = CALIBRATION.expanduser()
+        default = expanded(CALIBRATION)
         calibration = default if default.is_file() else None
     if calibration is not None:
         if not calibration.is_file():

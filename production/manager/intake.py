@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from production.errors import (
     ArchiveUnavailable,
+    FileMissing,
     NetrcError,
     NotOnDisk,
     ProbeFailed,
@@ -75,7 +76,10 @@ class Intake:
             manager.say(f"Claimed run: {work.run}")
         for work in new:
             self._find_base_inputs(work)
-        self._stage([work for work in new if work.phase is Phase.CLAIMED])
+        wanted = [work for work in new if work.phase is Phase.CLAIMED]
+        if wanted:
+            manager.say(f"Staging runs: {[work.run for work in wanted]}")
+            self._stage(wanted)
 
     def _find_base_inputs(self, work: Work) -> None:
         manager = self._manager
@@ -102,16 +106,13 @@ class Intake:
 
     def _stage(self, works: Sequence[Work]) -> None:
         archive = self._manager.rooms.archive
-        if not works or archive is None:
+        if archive is None:
             return
-        self._manager.say(f"Staging runs: {[work.run for work in works]}")
         files = [file for work in works for file in self._archive_files(work).values()]
 
         def staged(result: Any) -> None:
             if isinstance(result, ArchiveUnavailable | NetrcError):
                 self._rest(result)
-                for work in works:
-                    work.staged = False
             elif isinstance(result, BaseException) and not isinstance(result, TransferError):
                 raise result
 
@@ -141,8 +142,6 @@ class Intake:
         if work.not_before > time.monotonic():
             manager.wake_at("fetch", work.not_before)
             return
-        if not work.not_before:
-            manager.say(f"Downloading run: {work.run}")
         work.move(Phase.FETCHING)
         files = self._archive_files(work)
         directory = work.paths.raw(work.claim)
@@ -160,6 +159,8 @@ class Intake:
         manager.lanes["transfer"].do(fetch, lambda result: self._fetched(work, result))
 
     def _show(self, work: Work, done: int, total: int | None) -> None:
+        if not done and not work.done:
+            self._manager.say(f"Downloading run: {work.run}")
         work.done, work.total = done, total
         self._manager.view.progress(work.run, done, total)
 
@@ -167,6 +168,8 @@ class Intake:
         manager = self._manager
         if work.phase is not Phase.FETCHING or isinstance(result, TransferStopped):
             return  # given up in the meantime; whoever did that cleans up
+        if not isinstance(result, BaseException) or isinstance(result, NotOnDisk | FileMissing):
+            self._archive_rest.over()  # it knows its files again
         if isinstance(result, NotOnDisk):
             if time.monotonic() - work.claimed > manager.settings.stage_timeout:
                 manager.fail(work, f"{result}; it did not arrive within the stage time-out")
@@ -183,15 +186,18 @@ class Intake:
         elif isinstance(result, BaseException):
             raise result
         else:
-            self._archive_rest.over()
             manager.say(f"... Success! (run {work.run})")
             work.inputs.update(result)
             work.fetched = True
             work.move(Phase.READY)
 
     def _rest(self, error: ProductionError) -> None:
+        """Leave the archive alone; when it is back it may have forgotten what to stage."""
+        for work in self._manager.works.values():
+            if work.phase in {Phase.CLAIMED, Phase.FETCHING}:
+                work.staged = False
         if self._archive_rest.begin(self._manager.settings.pause):
-            self._manager.say(f"{error}. Will try again later.", level="warning")
+            self._manager.warn(error, "Will try again later.")
 
     # ----------------------------------------------------------------- space
 
@@ -201,7 +207,7 @@ class Intake:
         if isinstance(result, ProbeFailed):
             self.usage, self._space = None, Space.FAILED
             if before is not Space.FAILED:
-                say(f"{result}. Nothing new is downloaded meanwhile.", level="warning")
+                self._manager.warn(result, "Nothing new is downloaded meanwhile.")
             return
         if isinstance(result, BaseException):
             raise result

@@ -73,7 +73,7 @@ class Jobs:
         if isinstance(result, BatchError):
             # Perhaps the jobs were accepted: they are looked up by name from now on.
             if self._submit_rest.begin(self._manager.settings.pause):
-                self._manager.say(f"{result}. Will try again later.", level="warning")
+                self._manager.warn(result, "Will try again later.")
             return
         if isinstance(result, BaseException):
             raise result

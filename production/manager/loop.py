@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from production.errors import Interrupted, SpoolTrouble
+from production.errors import Interrupted, ProductionError, SpoolTrouble
 from production.manager import recovery, settle
 from production.manager.intake import Intake
 from production.manager.jobs import Jobs
@@ -113,6 +113,10 @@ class Manager:
     def say(self, text: str, *, level: str = "info") -> None:
         """Tell the user."""
         self.view.message(text, level=level)
+
+    def warn(self, trouble: ProductionError, outlook: str) -> None:
+        """Tell the user of trouble that concerns more than one run, and what is done about it."""
+        self.say(f"{str(trouble).rstrip('.')}. {outlook}", level="warning")
 
     def wake_at(self, what: str, when: float | None) -> None:
         """Have the loop turn at ``when`` (monotonic) at the latest; None: no more for ``what``."""
@@ -212,7 +216,8 @@ class Manager:
 
     def wait_after(self, work: Work) -> float:
         """Seconds before a run that fails now is tried again."""
-        return float(min(self.settings.back_off * 2**work.claim.failures, LONGEST_WAIT))
+        first = self.settings.back_off
+        return float(min(first * 2**work.claim.failures, max(first, LONGEST_WAIT)))
 
     def _give_up(self, work: Work, change: Change) -> None:
         work.move(Phase.ENDING)

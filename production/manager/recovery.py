@@ -7,9 +7,15 @@ import shutil
 import time
 from typing import TYPE_CHECKING
 
-from production.errors import BatchError, CommandError, Interrupted, ProductionError
+from production.errors import (
+    BatchError,
+    CommandError,
+    Interrupted,
+    ProductionError,
+    SpoolTrouble,
+)
 from production.job.fence import revoke
-from production.job.record import read_record
+from production.job.record import RECORD
 from production.manager import settle
 from production.manager.work import Phase, Work
 from production.model import Change, Finished, Orphan, Released, Status, Submitted
@@ -53,6 +59,7 @@ def _adopt(manager: Manager, orphan: Orphan) -> None:
     if orphan.job_name is None:
         manager.release(work, "its manager is gone")
         return
+    work.adopted = True
     work.job = orphan.job_id
     # Without an id the job may or may not exist: it is looked up by its name.
     work.submitted = orphan.status is Status.RUNNING
@@ -104,7 +111,7 @@ def roll_back(manager: Manager, cause: BaseException) -> None:
 
 
 def _stop_lanes(manager: Manager) -> bool:
-    """End transfers and wait for what runs beside the loop; True when something hangs."""
+    """End transfers and wait for what runs beside the loop; True when work on jobs hangs."""
     for work in manager.works.values():
         work.stop.set()
     deadline = time.monotonic() + STOP_SECONDS
@@ -112,7 +119,7 @@ def _stop_lanes(manager: Manager) -> bool:
     while any(lane.busy for lane in lanes) and time.monotonic() < deadline:
         with contextlib.suppress(Exception):  # the roll-back has one cause already
             manager.results.deliver(0.1)
-    return any(lane.busy for lane in lanes)
+    return manager.lanes["batch"].busy or manager.lanes["files"].busy
 
 
 def _cancel(manager: Manager) -> bool:
@@ -139,7 +146,10 @@ def _record(manager: Manager, works: list[Work], uncertain: bool) -> None:
     """Return what was not finished, keep what was."""
     changes: list[Change] = []
     for work in works:
-        changes.extend(_last_change(work, uncertain))
+        try:
+            changes.extend(_last_change(work, uncertain))
+        except SpoolTrouble as error:  # of this run; the others are rolled back all the same
+            manager.say(str(error), level="error")
     lost = set(manager.store.apply(changes))
     ended = [change for change in changes if change.claim not in lost]
     released = [change.claim.run for change in ended if isinstance(change, Released)]
@@ -161,13 +171,12 @@ def _record(manager: Manager, works: list[Work], uncertain: bool) -> None:
 
 def _last_change(work: Work, uncertain: bool) -> list[Change]:
     """How a run that is given up now is recorded; nothing when it is left to the next manager."""
-    record = read_record(work.spool)
-    if record is not None and record.phase == "done":
+    if (work.spool / RECORD).exists():
         change = settle.settle(work, max_attempts=1, wait=0.0)
         if isinstance(change, Finished):
             submission = Submitted(work.claim, work.job or work.name)
             return [change] if work.submitted else [submission, change]
-    if uncertain and _may_have_job(work) and record is None:
+    elif uncertain and _may_have_job(work):
         return []
     if work.spool.is_dir():
         revoke(work.spool)

@@ -7,6 +7,7 @@ and says what was found.
 from __future__ import annotations
 
 import shutil
+import signal
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from production.errors import (
     SpoolTrouble,
 )
 from production.job import clean
-from production.job.fence import revoke
+from production.job.fence import REVOKED, revoke
 from production.job.orders import write_orders
 from production.job.record import RECORD, read_record
 from production.job.verdict import judge, lost
@@ -76,7 +77,7 @@ def _prepare(order: JobOrder, done: Path, modules: str | None) -> None:
         frozen = order.spool / MODULES_NAME
         try:
             order.spool.mkdir(parents=True, exist_ok=True)
-            frozen.write_text(modules)
+            frozen.write_bytes(modules.encode())
         except OSError as error:
             raise SpoolTrouble(path=frozen, what=error.strerror or error) from None
     write_orders(order, done)
@@ -128,6 +129,7 @@ def settle(work: Work, max_attempts: int, wait: float) -> Change:
 
     Raises SpoolTrouble when that cannot be found out now.
     """
+    given_up = work.adopted and (work.spool / REVOKED).exists()
     try:
         record = read_record(work.spool)
     except RecordDamaged as error:
@@ -137,6 +139,8 @@ def settle(work: Work, max_attempts: int, wait: float) -> Change:
         discard(work)
         if work.job is None:
             return Released(work.claim, "its submission was not answered and left no job")
+        if work.adopted:
+            return Released(work.claim, "its manager was gone before its job started")
         reason = "the job vanished from the batch system before it started: was it cancelled?"
         return Failed(work.claim, reason, wait, max_attempts)
     verdict = _verdict(work, record)
@@ -145,6 +149,9 @@ def settle(work: Work, max_attempts: int, wait: float) -> Change:
         remove_inputs(work)
         return Finished(work.claim, record, olog, elog)
     discard(work)
+    cancelled = work.adopted and record is not None and record.signal == signal.SIGTERM
+    if given_up or cancelled:
+        return Released(work.claim, "its manager was gone in the middle of its roll-back")
     return Failed(work.claim, verdict.reason, wait, max_attempts, verdict.exit_code, record)
 
 
@@ -175,8 +182,12 @@ def _file_logs(work: Work) -> tuple[Path, Path]:
     """Give the logs of a successful attempt their final names; harmless when done twice."""
     final = work.paths.final_logs(work.claim)
     for source, target in zip(work.paths.logs(work.claim), final, strict=True):
-        if source.exists():
+        try:
             source.replace(target)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise SpoolTrouble(path=target, what=error.strerror or error) from None
     return final
 
 

@@ -46,6 +46,7 @@ class Work:
     total: int | None = None
     job: str | None = None  # the batch system's id
     submitted: bool = False  # recorded as R
+    adopted: bool = False  # its job was submitted by a manager that is gone
     trouble: str = ""  # what was said about it last
     missing_since: float | None = None  # when the batch system first did not know the job
     stop: threading.Event = field(default_factory=threading.Event)  # ends its transfer

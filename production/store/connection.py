@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import random
 import sqlite3
+import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -170,10 +171,7 @@ def _is_busy(error: sqlite3.Error) -> bool:
 
 def _connect(path: Path, readonly: bool) -> sqlite3.Connection:
     """Open an existing production database and make sure that it is one, and that it fits."""
-    if not path.exists():
-        raise DatabaseMissing(path=path)
-    if not path.is_file():
-        raise NotADatabase(path=path, what="it is not a file")
+    need_file(path)
     uri = f"{path.absolute().as_uri()}?mode={'ro' if readonly else 'rw'}"
     try:
         connection = raw_connect(uri)
@@ -188,6 +186,18 @@ def _connect(path: Path, readonly: bool) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def need_file(path: Path) -> None:
+    """Raise DatabaseMissing, NotADatabase or DatabaseTrouble unless there is a file."""
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        raise DatabaseMissing(path=path) from None
+    except OSError as error:
+        raise DatabaseTrouble(path=path, what=error.strerror) from None
+    if not stat.S_ISREG(mode):
+        raise NotADatabase(path=path, what="it is not a file")
 
 
 def raw_connect(uri: str) -> sqlite3.Connection:
@@ -217,7 +227,7 @@ def _check(connection: sqlite3.Connection, path: Path, readonly: bool) -> None:
                 raise DatabaseLocked(path=path, seconds=round(PATIENCE), holder="") from None
             time.sleep(0.05)
     if application != APPLICATION_ID:
-        raise NotADatabase(path=path, what="it holds other tables")
+        raise NotADatabase(path=path, what="it has none of its tables")
     if version > SCHEMA_VERSION:
         raise DatabaseTooNew(path=path, found=version, known=SCHEMA_VERSION)
     if version < SCHEMA_VERSION:
@@ -233,10 +243,17 @@ def _check(connection: sqlite3.Connection, path: Path, readonly: bool) -> None:
 
 
 def _check_writable(connection: sqlite3.Connection, path: Path) -> None:
-    """Find out before anything else is done, by taking and giving back the write lock."""
+    """Find out before anything else is done, by a write that is taken back.
+
+    The write lock alone tells nothing: SQLite gives a read lock where the file cannot be written,
+    and whether there can be a journal in the directory shows at the first change.
+    """
     try:
         connection.execute("BEGIN IMMEDIATE")
-        connection.execute("ROLLBACK")
+        try:
+            connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")  # as it is
+        finally:
+            connection.rollback()
     except sqlite3.Error as error:
         if _is_busy(error):
             return  # somebody writes, so the file can be written; by us is seen at the first write

@@ -45,7 +45,7 @@ def parse_runs(text: str) -> list[int]:
     """The runs of ``2091-2103,2119``, in that order.  Raises UsageError."""
     runs: dict[int, None] = {}
     for part in text.split(","):
-        match = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", part)
+        match = re.fullmatch(r"\s*(\d{1,18})\s*(?:-\s*(\d{1,18})\s*)?", part)
         if not match:
             raise UsageError(
                 text=f"'{text}' is no list of runs: '{part}' should be a number or a range, "
@@ -102,7 +102,7 @@ def _header(fields: list[str], where: str) -> list[str]:
     missing = sorted({"run", "dataset"} - set(header))
     if unknown or missing or len(set(header)) < len(header):
         trouble = (
-            f"unknown column {unknown[0]}"
+            f"unknown column {unknown[0][:40]!r}"
             if unknown
             else f"no column {missing[0]}"
             if missing

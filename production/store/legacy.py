@@ -17,13 +17,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from production.errors import DatabaseMissing, ImportRefused
+from production.errors import ImportRefused
 from production.model import Production, Status
 from production.store import datasets
 from production.store.connection import Database, Row, utc_now
 from production.store.productions import insert, keep_modules
 
 _TABLE = re.compile(r"([A-Za-z][A-Za-z0-9_]*?)_v(\d+)")
+_PRODUCTIONS = {"type", "version", "software", "start", "stop"}
 _FIXED = {"run", "status", "user", "start", "stop", "olog", "elog", "modules"}
 # Where a table has a run twice, the row that came further counts; the others are history.
 _ORDER = {"N": 0, "C": 1, "R": 2, "F": 3}
@@ -52,8 +53,10 @@ class OldDatabase:
 
 def read(path: Path) -> OldDatabase:
     """Read an old database as a whole; it is not changed.  Raises ImportRefused."""
-    if not path.exists():
-        raise DatabaseMissing(path=path)
+    try:
+        path.stat()
+    except OSError as error:
+        raise ImportRefused(where=path, what=error.strerror) from None
     try:
         connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
         connection.row_factory = sqlite3.Row
@@ -71,9 +74,11 @@ def _read(connection: sqlite3.Connection, path: Path) -> OldDatabase:
         for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
     }
     labelled = [n for n, columns in tables.items() if {"run", "dataset"} <= set(columns)]
-    if not labelled or "productions" not in tables or "attempt" in tables:
+    if not labelled or _PRODUCTIONS - set(tables.get("productions", ())):
         what = "it has neither the layout of 2014 nor that of 2016 (datasets, productions)"
         raise ImportRefused(where=path, what=what)
+    if "attempt" in tables:
+        raise ImportRefused(where=path, what="it is a database of this program, not an old one")
     labels = [label for name in labelled for label in _labels(connection, name, path)]
     known = {
         (row["type"], row["version"]): row

@@ -11,12 +11,11 @@ from pathlib import Path
 
 from production.errors import (
     DatabaseExists,
-    DatabaseMissing,
     DatabaseTooNew,
     DatabaseTrouble,
     NotADatabase,
 )
-from production.store.connection import APPLICATION_ID, explain, raw_connect, utc_now
+from production.store.connection import APPLICATION_ID, explain, need_file, raw_connect, utc_now
 from production.store.identity import current_user
 
 # MIGRATIONS[n] turns schema version n + 1 into n + 2.  schema.sql always describes the newest.
@@ -44,7 +43,7 @@ def create(path: Path) -> None:
     It is built under another name and then linked into place, so that nobody ever sees half of
     it and an existing file is never touched.  Raises DatabaseExists or DatabaseTrouble.
     """
-    if path.exists() or path.is_symlink():
+    if os.path.lexists(path):
         raise DatabaseExists(path=path)
     new = path.with_name(f".{path.name}.{secrets.token_hex(4)}.new")
     try:
@@ -65,9 +64,10 @@ def create(path: Path) -> None:
             connection.execute("COMMIT")
         finally:
             connection.close()
-        os.link(new, path)
-    except FileExistsError:
-        raise DatabaseExists(path=path) from None
+        try:
+            os.link(new, path)
+        except FileExistsError:
+            raise DatabaseExists(path=path) from None
     except (OSError, sqlite3.Error) as error:
         what = getattr(error, "strerror", None) or str(error)
         raise DatabaseTrouble(path=path, what=f"it cannot be created ({what})") from error
@@ -83,15 +83,14 @@ def migrate(path: Path, steps: Sequence[str] = MIGRATIONS) -> tuple[int, int]:
     Killed at any moment it leaves the old or the new schema, never something between.
     Returns the versions before and after.
     """
-    if not path.exists():
-        raise DatabaseMissing(path=path)
+    need_file(path)
     newest = 1 + len(steps)
     try:
         connection = raw_connect(f"{path.absolute().as_uri()}?mode=rw")
         try:
             connection.execute("BEGIN IMMEDIATE")
             if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
-                raise NotADatabase(path=path, what="it holds other tables")
+                raise NotADatabase(path=path, what="it has none of its tables")
             found = int(connection.execute("PRAGMA user_version").fetchone()[0])
             if found > newest:
                 raise DatabaseTooNew(path=path, found=found, known=newest)

@@ -159,17 +159,20 @@ def next_version(db: Database, type_: str) -> int:
     return int(row["next"]) if row else 1
 
 
-def first_run(db: Database, source: Production | None, wanted: RunFilter) -> int | None:
-    """A run that would be claimed: of production ``source``, or of the datasets; None: no run."""
+def first_run(db: Database, base: Production | None, wanted: RunFilter) -> int | None:
+    """The run that a new production would begin with: of the datasets, or finished by ``base``."""
     quality, parameters = quality_condition("d", wanted.qualities)
     conditions = [quality]
     for column, chosen in (("dataset", wanted.datasets), ("tranche", wanted.tranches)):
         if chosen:
             conditions.append(f"d.{column} IN ({', '.join('?' * len(chosen))})")
             parameters.extend(chosen)
-    if source is not None:
-        conditions.append("EXISTS (SELECT 1 FROM run r WHERE r.production = ? AND r.run = d.run)")
-        parameters.append(source.id)
+    if base is not None:
+        conditions.append(
+            "EXISTS (SELECT 1 FROM run r "
+            "WHERE r.production = ? AND r.run = d.run AND r.status = 'F')"
+        )
+        parameters.append(base.id)
     row = db.row(
         f"SELECT min(run) AS run FROM datasets d WHERE {' AND '.join(conditions)}", parameters
     )

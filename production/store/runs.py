@@ -9,6 +9,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -28,6 +29,19 @@ from production.model import (
 )
 from production.store.connection import Database, Row, utc_now, utc_text
 from production.store.productions import keep_modules, quality_condition
+
+# The datasets that have unclaimed runs, in order: one step in the index for each, where DISTINCT
+# would read all of it.
+_UNCLAIMED_DATASETS = """
+    WITH RECURSIVE names (production, dataset) AS (
+        SELECT production, min(dataset) FROM unclaimed WHERE production = ?
+        UNION ALL
+        SELECT n.production, (SELECT min(u.dataset) FROM unclaimed u
+                              WHERE u.production = n.production AND u.dataset > n.dataset)
+        FROM names n WHERE n.dataset IS NOT NULL
+    )
+    SELECT dataset FROM names WHERE dataset IS NOT NULL
+"""
 
 
 class RunStore:
@@ -69,6 +83,14 @@ class RunStore:
             )
         return claims
 
+    def next_claim(self, wanted: RunFilter) -> Claim | None:
+        """What ``claim`` would give for one run now; nothing is changed."""
+        runs = self._candidates(1, wanted, utc_now())
+        if not runs:
+            return None
+        last = self._current(runs[0])
+        return replace(last, attempt=last.attempt + 1, token=last.token + 1)
+
     def next_due(self, wanted: RunFilter) -> bool:
         """Whether runs wait for the end of their back-off, to be claimed later."""
         return bool(self._candidates(1, wanted, "9999"))
@@ -96,7 +118,7 @@ class RunStore:
             if len(runs) >= count:
                 break
             found = self.db.rows(sql, (*parameters, now, count))
-            runs.update(dict.fromkeys([row[0] for row in found][: count - len(runs)]))
+            runs.update(dict.fromkeys(row[0] for row in found))  # a run may be in two datasets
         return list(runs)[:count]
 
     def _searches(self, wanted: RunFilter) -> Iterator[tuple[str, list[object]]]:
@@ -116,17 +138,18 @@ class RunStore:
                 [id_, *qualities],
             )
             return
-        datasets = wanted.datasets or [
-            row[0] for row in self.db.rows("SELECT DISTINCT dataset FROM datasets ORDER BY 1")
-        ]
+        datasets = wanted.datasets or [row[0] for row in self.db.rows(_UNCLAIMED_DATASETS, (id_,))]
         for dataset in datasets:
             for tranche in wanted.tranches or (None,):
                 part = "true" if tranche is None else "u.tranche = ?"
                 yield (
+                    # `run` and `datasets` decide, `unclaimed` only leads there: a row that was
+                    # replaced by hand fired no triggers.
                     f"SELECT u.run FROM unclaimed u JOIN run r USING (production, run) "
                     f"JOIN datasets d ON d.run = u.run AND d.dataset = u.dataset "
+                    f"AND coalesce(d.tranche, 0) = u.tranche "
                     f"WHERE u.production = ? AND u.dataset = ? AND {part} AND {quality} "
-                    f"AND {ready} ORDER BY u.tranche, u.run LIMIT ?",
+                    f"AND r.status = 'N' AND {ready} ORDER BY u.tranche, u.run LIMIT ?",
                     [id_, dataset, *([] if tranche is None else [tranche]), *qualities],
                 )
 
@@ -146,7 +169,7 @@ class RunStore:
             "SELECT run, attempt, token, failures FROM run WHERE production = ? AND run = ?",
             (self.production.id, run),
         )
-        assert row is not None  # noqa: S101 - updated a moment ago in the same transaction
+        assert row is not None  # noqa: S101 - found a moment ago, and runs stay
         return Claim(*row)
 
     # ----------------------------------------------------------------- changes of status

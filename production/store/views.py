@@ -54,12 +54,13 @@ def view_statements(label: str, production: int, outputs: Sequence[str]) -> Iter
         LEFT JOIN modules t ON t.id = a.modules
         {" ".join(joins)}
         WHERE r.production = {production}"""
+    recorded = [*outputs, *(c for c in FIXED_COLUMNS if c not in {"run", "status"})]
     key = f"production = {production} AND run = OLD.run"
     yield f"""
         CREATE TRIGGER {label}_by_hand INSTEAD OF UPDATE ON {label}
         BEGIN
             SELECT RAISE(ABORT, 'only status can be set by hand: the rest is recorded by managers')
-            WHERE {_changed([*outputs, *(c for c in FIXED_COLUMNS if c != "status")])};
+            WHERE {" OR ".join(f"NEW.{c} IS NOT OLD.{c}" for c in ("run", *recorded))};
             SELECT RAISE(ABORT, 'only status N can be set by hand: managers set the others')
             WHERE NEW.status <> OLD.status AND NEW.status <> 'N' OR NEW.status IS NULL;
             SELECT RAISE(ABORT, 'a job of this run is in the batch system: stop its manager first')
@@ -76,7 +77,8 @@ def view_statements(label: str, production: int, outputs: Sequence[str]) -> Iter
         CREATE TRIGGER {label}_add INSTEAD OF INSERT ON {label}
         BEGIN
             SELECT RAISE(ABORT, 'a run is added with its number only: it starts as N')
-            WHERE NEW.run IS NULL OR coalesce(NEW.status, 'N') <> 'N';
+            WHERE NEW.run IS NULL OR coalesce(NEW.status, 'N') <> 'N'
+               OR {" OR ".join(f"NEW.{c} IS NOT NULL" for c in recorded)};
             INSERT INTO run (production, run) VALUES ({production}, NEW.run);
             UPDATE productions SET stop = NULL WHERE id = {production};
         END"""
@@ -87,7 +89,3 @@ def view_statements(label: str, production: int, outputs: Sequence[str]) -> Iter
             WHERE EXISTS (SELECT 1 FROM attempt WHERE {key});
             DELETE FROM run WHERE {key};
         END"""
-
-
-def _changed(columns: Sequence[str]) -> str:
-    return " OR ".join(f"NEW.{column} IS NOT OLD.{column}" for column in columns)

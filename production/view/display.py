@@ -252,7 +252,10 @@ class Screen:
         window.refresh()
 
     def close(self) -> None:
-        """Give the terminal back."""
+        """Give the terminal back, empty where it has no second screen."""
+        with contextlib.suppress(self._curses.error):
+            self._window.erase()
+            self._window.refresh()
         with contextlib.suppress(self._curses.error):
             self._curses.endwin()
         signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
