@@ -54,13 +54,14 @@ main() {
     notes=$SPOOL/started
     start_time=$("${NOW[@]}")
     host=$(uname -n)     # not $HOSTNAME: batch systems hand on the one of the submit host
+    local numbers number
+    read -r -d '' -a numbers <<< "$(kill -l "${SIGNALS[@]}")"
     take_the_attempt
     # From here to `trap ''` no command substitution: while bash 5.2 looks for the end of one, it
     # would run a trap in the midst of its parser.
-    local name
-    for name in "${SIGNALS[@]}"; do
+    for number in "${numbers[@]}"; do
         # shellcheck disable=SC2064  # the number is meant to be filled in now
-        trap "ended_by_signal $(kill -l "$name")" "$name"
+        trap "ended_by_signal $number" "$number"
     done
     read_orders
     printf 'Job %s on %s, %s UTC\n' "$order_name" "$host" "$start_time"

@@ -57,7 +57,7 @@ PAYLOAD = """\
 attempt=${PM_SPOOL##*/}
 echo "begin $attempt" >> "$EXPERIMENT/ledger"
 [[ ! -e $EXPERIMENT/trouble/$RUN ]] || source "$EXPERIMENT/trouble/$RUN"
-while [[ -e $EXPERIMENT/hold/payload ]]; do sleep 0.05; done
+while [[ -e $EXPERIMENT/hold/payload || -e $EXPERIMENT/hold/payload.$RUN ]]; do sleep 0.05; done
 wc -c < "$1" > "$2" || exit
 echo "done $attempt" >> "$EXPERIMENT/ledger"
 """
@@ -136,10 +136,9 @@ class Experiment:
         self.bin = directory / "bin"  # first on the PATH of managers and jobs
         self._managers: list[ManagerProcess] = []
         self._archive: Archive | None = None
-        # Keeps the archive's port reserved while the archive is down.
-        self._reservation = socket.socket()
-        self._reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._reservation.bind((HOST, 0))
+        self._reservation = _bound_socket(0)  # keeps the port while the archive is down
+        self._port = self._reservation.getsockname()[1]
+        self._silence: socket.socket | None = None
         self._build()
 
     def _build(self) -> None:
@@ -162,7 +161,7 @@ class Experiment:
     def configure(self, **sections: str) -> None:
         """Write the configuration anew; ``sections`` replace tables or add some."""
         tables = {
-            "archive": f'url = "ftp://{HOST}:{self._reservation.getsockname()[1]}/"',
+            "archive": f'url = "ftp://{HOST}:{self._port}/"',
             "batch.local": "slots = 3",
             "space": 'probe = "statvfs"',
             "defaults": 'pause = 0.2\nspacelim = "100%"\nback_off = 0.5',
@@ -174,18 +173,26 @@ class Experiment:
     def open_archive(self, *, stage_seconds: float = 0.0, rate: int = 0) -> None:
         """Serve the tapes; an archive that is open already is replaced, and forgets."""
         self.close_archive()
-        port = self._reservation.getsockname()[1]
         log = self.directory / "archive.log"
         archive = Archive(
-            self.tape, *LOGIN, port=port, stage_seconds=stage_seconds, rate=rate, log=log
+            self.tape, *LOGIN, port=self._port, stage_seconds=stage_seconds, rate=rate, log=log
         )
         self._archive = archive.__enter__()
+
+    def silence_archive(self) -> None:
+        """Have the archive take connections and never say a word."""
+        self.close_archive()
+        self._silence = _bound_socket(self._port)
+        self._silence.listen()
 
     def close_archive(self) -> None:
         """Take the archive down; its connections break."""
         if self._archive is not None:
             self._archive.__exit__(None, None, None)
             self._archive = None
+        if self._silence is not None:
+            self._silence.close()
+            self._silence = None
 
     def raw(self, run: int) -> Path:
         """The run's raw file on the archive."""
@@ -202,7 +209,7 @@ class Experiment:
         (self.bin / name).chmod(0o755)
 
     def hold(self, what: str) -> None:
-        """Have each job wait in its ``payload`` or its ``checksum``."""
+        """Have each job wait in its ``payload`` (``payload.2091``: that run's) or ``checksum``."""
         (self.directory / "hold" / what).touch()
 
     def let_go(self, what: str) -> None:
@@ -227,30 +234,30 @@ class Experiment:
             "EXPERIMENT": str(self.directory),
         }
 
-    def command(self, *arguments: str, patch: str = "") -> list[str]:
+    def command(self, *arguments: str, patch: str = "", prefix: Sequence[str] = ()) -> list[str]:
         """The command of a manager: of the production, or of a new one the first time.
 
         ``patch`` is Python that is executed before the program, for trouble that cannot be had
-        otherwise.
+        otherwise; ``prefix`` is a command that starts it, such as nohup.
         """
         code = f"{patch}\nfrom production.cli import run_production\nexit(run_production())"
         program = ["-c", code] if patch else [str(PROJECT / "run_production.py")]
         new = () if self.rows("SELECT 1 FROM productions") else ("--new=v1",)
         options = ["--production=count", f"--database={self.database}", *new, *arguments]
-        return [sys.executable, *program, *options]
+        return [*prefix, sys.executable, *program, *options]
 
-    def start(self, *arguments: str, patch: str = "") -> ManagerProcess:
+    def start(self, *arguments: str, patch: str = "", prefix: Sequence[str] = ()) -> ManagerProcess:
         """A manager, without waiting for anything."""
         output = self.directory / f"manager{len(self._managers)}.out"
-        argv = self.command(*arguments, patch=patch)
+        argv = self.command(*arguments, patch=patch, prefix=prefix)
         manager = ManagerProcess(argv, self.environment, output)
         self._managers.append(manager)
         return manager
 
     def finish(self, *arguments: str) -> ManagerProcess:
         """A manager in a world where everything goes well, which must finish all runs."""
-        self.let_go("payload")
-        self.let_go("checksum")
+        for held in (self.directory / "hold").iterdir():
+            self.let_go(held.name)
         self.open_archive()
         manager = self.start(*arguments)
         assert manager.wait() == 0, manager.said
@@ -337,6 +344,11 @@ class Experiment:
                 sizes.append(part.stat().st_size)
         return max(sizes)
 
+    def wrapper(self, run: int) -> int:
+        """The pid of the process that has the run's job in its hands."""
+        (notes,) = self.data.glob(f"spool/*/run{run:05d}.a*/started/pid")
+        return int(notes.read_text().split()[0])
+
     def records(self) -> list[Path]:
         """The exit records of jobs that nobody has settled yet."""
         return list(self.data.glob("spool/*/run*/record"))
@@ -372,6 +384,13 @@ class Experiment:
         begun = self.ledger("begin")
         assert len(begun) == len(set(begun)), "an attempt ran twice"
         assert self.rows("SELECT count(*) FROM productions WHERE stop IS NULL") == [(0,)]
+
+
+def _bound_socket(port: int) -> socket.socket:
+    made = socket.socket()
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    made.bind((HOST, port))
+    return made
 
 
 @contextmanager

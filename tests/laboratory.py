@@ -13,7 +13,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -115,9 +115,9 @@ class Laboratory:
         fast = [] if any(str(a).startswith("--pause") for a in arguments) else ["--pause=0.1"]
         return self.command(sys.executable, FRONT_DOOR, *arguments, *fast, **keywords)  # type: ignore[arg-type]
 
-    def finish(self, *arguments: object) -> Said:
+    def finish(self, *arguments: object, **keywords: object) -> Said:
         """The same for a production that must go well."""
-        said = self.run(*arguments)
+        said = self.run(*arguments, **keywords)
         assert said.code == 0, said
         return said
 
@@ -162,15 +162,17 @@ class Laboratory:
 
     def rows(self, sql: str) -> list[tuple[object, ...]]:
         """What people would see with the sqlite3 shell."""
-        connection = sqlite3.connect(f"{self.database.as_uri()}?mode=ro", uri=True)
-        try:
+        with closing(sqlite3.connect(f"{self.database.as_uri()}?mode=ro", uri=True)) as connection:
             return connection.execute(sql).fetchall()
-        finally:
-            connection.close()
 
     def column(self, sql: str) -> list[int]:
         """The first column, of numbers."""
         return [int(str(row[0])) for row in self.rows(sql)]
+
+    def dump(self) -> str:
+        """All that the database holds, as text."""
+        with closing(sqlite3.connect(f"{self.database.as_uri()}?mode=ro", uri=True)) as connection:
+            return "\n".join(connection.iterdump())
 
     def snapshot(self) -> dict[str, str]:
         """Every file and directory below the home, with what is in it."""

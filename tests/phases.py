@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from experiment import RUNS, Experiment, ManagerProcess
 
@@ -32,15 +32,15 @@ def downloading(lab: Experiment) -> ManagerProcess:
     return manager
 
 
-def pending(lab: Experiment) -> ManagerProcess:
+def pending(lab: Experiment, patch: str = "") -> ManagerProcess:
     """One job has the only slot, the others are submitted and wait."""
     lab.configure(batch__local="slots = 1")
-    return _with_jobs(lab, running=1)
+    return _with_jobs(lab, running=1, patch=patch)
 
 
-def running(lab: Experiment) -> ManagerProcess:
+def running(lab: Experiment, prefix: Sequence[str] = ()) -> ManagerProcess:
     """The payloads of all runs work."""
-    return _with_jobs(lab, running=len(RUNS))
+    return _with_jobs(lab, running=len(RUNS), prefix=prefix)
 
 
 def publishing(lab: Experiment) -> ManagerProcess:
@@ -62,10 +62,12 @@ def finishing(lab: Experiment) -> ManagerProcess:
     return manager
 
 
-def _with_jobs(lab: Experiment, running: int) -> ManagerProcess:
+def _with_jobs(
+    lab: Experiment, running: int, patch: str = "", prefix: Sequence[str] = ()
+) -> ManagerProcess:
     lab.hold("payload")
     lab.open_archive()
-    manager = lab.start()
+    manager = lab.start(patch=patch, prefix=prefix)
     manager.until(lambda: len(lab.ledger("begin")) == running, "the payload")
     manager.until(lambda: lab.statuses() == "RRR", "submission")
     return manager

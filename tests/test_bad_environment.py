@@ -6,7 +6,6 @@ traceback, nothing changed.
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import socket
@@ -27,6 +26,11 @@ WRITING = (
     ["run", "--production=alcapana"],
     ["datasets", "add", "Al50", "2500-2510"],
     ["retry", "--production=alcapana"],
+)
+# The tables of a database of 2014 besides those of its productions.
+OLD = (
+    "CREATE TABLE datasets (run, dataset, quality)",
+    "CREATE TABLE productions (type, version, software, start, stop)",
 )
 
 
@@ -109,11 +113,10 @@ def test_a_database_that_is_only_readable(lab: Laboratory) -> None:
     lab.database.chmod(0o444)
     ((code, line),) = refused_by_all(lab, *WRITING, plain_user=True)
     assert code == 12
-    assert re.fullmatch(
-        rf"Database {lab.database} cannot be written by \S+: attempt to write a readonly database\. "
-        r"Ask its owner for group write on the file and on its directory \(chmod g\+w\), or work on "
-        r"a private copy with --database\.",
-        line,
+    assert line.startswith(f"Database {lab.database} cannot be written by ")
+    assert line.endswith(
+        "Ask its owner for group write on the file and on its directory (chmod g+w), or work on a "
+        "private copy with --database."
     )
     assert refused(lab, *START, plain_user=True) == (code, line)
     for command in READING:
@@ -168,15 +171,11 @@ def other_sqlite(path: Path) -> None:
 
 
 def layout_of_2014(path: Path) -> None:
-    _make(
-        path,
-        "CREATE TABLE datasets (run, dataset, quality)",
-        "CREATE TABLE productions (type, version, software, start, stop)",
-    )
+    _make(path, *OLD)
 
 
 def _make(path: Path, *statements: str) -> None:
-    path.unlink()
+    path.unlink(missing_ok=True)
     with closing(sqlite3.connect(path)) as connection:
         for statement in statements:
             connection.execute(statement)
@@ -434,15 +433,16 @@ def test_a_modules_file_that_is_nowhere(lab: Laboratory) -> None:
             ": it has neither the layout of 2014 nor that of 2016",
         ),
         (
-            ["INSERT INTO datasets VALUES (NULL, 'SiR2', 'gold')"],
+            [*OLD, "INSERT INTO datasets VALUES (NULL, 'SiR2', 'gold')"],
             ", table datasets: a row without run number or dataset",
         ),
         (
-            ["CREATE TABLE alcapana_v3 (run, status)"],
+            [*OLD, "CREATE TABLE alcapana_v3 (run, status)"],
             ", table alcapana_v3: table productions does not mention it",
         ),
         (
             [
+                *OLD,
                 "INSERT INTO productions VALUES ('alcapana', 3, 'v3', NULL, NULL)",
                 "CREATE TABLE alcapana_v3 (run, status)",
                 "INSERT INTO alcapana_v3 VALUES (2091, 'X')",
@@ -451,6 +451,7 @@ def test_a_modules_file_that_is_nowhere(lab: Laboratory) -> None:
         ),
         (
             [
+                *OLD,
                 "INSERT INTO productions VALUES ('alcapana', 1, 'another', NULL, NULL)",
                 "CREATE TABLE alcapana_v1 (run, status)",
             ],
@@ -462,15 +463,7 @@ def test_a_database_that_is_no_old_one_is_not_imported(
     lab: Laboratory, statements: list[str], complaint: str
 ) -> None:
     old = lab.home / "old.db"
-    old.touch()
-    if statements[0].startswith("CREATE TABLE t ") or "productions" in "".join(statements[:2][1:]):
-        _make(old, *statements)
-    else:
-        layout_of_2014(old)
-        with closing(sqlite3.connect(old)) as connection:
-            for statement in statements:
-                connection.execute(statement)
-            connection.commit()
+    _make(old, *statements)
     code, line = refused(lab, "import", old, command="production")
     assert code == 19
     assert line.startswith(f"{old}{complaint.format(database=lab.database)}")
@@ -490,11 +483,3 @@ def test_an_archive_that_cannot_be_reached_is_no_reason_to_end(lab: Laboratory) 
     assert warning.startswith("WARNING: Archive 127.0.0.1 cannot be reached: port ")
     assert warning.endswith("Connection refused. Will try again later.")
     assert set(lab.rows("SELECT status, attempt FROM alcapana_v2")) == {("N", 1)}
-
-
-def test_there_may_be_no_home_directory(lab: Laboratory) -> None:
-    """As for an account that exists on another host only."""
-    environment = {"HOME": "/nonexistent", "NETRC": str(lab.netrc)}
-    said = lab.command("run_production.py", *START, variables=environment)
-    assert said.code == 10
-    assert os.path.join("/nonexistent", "data/production.db") in said.err  # noqa: PTH118

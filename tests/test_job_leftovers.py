@@ -12,7 +12,7 @@ import pytest
 from job_orders import Workshop
 
 from production.errors import SpoolTrouble
-from production.job.clean import discard, discard_spool
+from production.job.clean import discard_outputs, discard_spool
 from production.job.fence import revoke
 from production.model import JobOrder
 
@@ -67,6 +67,11 @@ def test_either_the_job_starts_or_it_is_forbidden(workshop: Workshop) -> None:
 # --------------------------------------------------------------------------- clear away
 
 
+def discard(workshop: Workshop, order: JobOrder) -> None:
+    discard_outputs(order.spool, order.outputs)
+    discard_spool(order.spool, workshop.done)
+
+
 def leave_behind(order: JobOrder, *, published: bool) -> None:
     """What a wrapper leaves that is killed while it publishes."""
     manifest = ""
@@ -85,11 +90,11 @@ def test_an_unfinished_attempt_leaves_nothing(workshop: Workshop, published: boo
     order = workshop.order(outputs=("tree", "hist"))
     leave_behind(order, published=published)
     (workshop.done / order.spool.name).touch()
-    discard(order.spool, order.outputs, workshop.done)
+    discard(workshop, order)
     assert not order.spool.exists()
     assert list(workshop.done.iterdir()) == []
     assert [p for p in (workshop.directory / "data").rglob("*") if p.is_file()] == []
-    discard(order.spool, order.outputs, workshop.done)  # once more does no harm
+    discard(workshop, order)  # once more does no harm
 
 
 @pytest.mark.parametrize("change", ["content", "time"])
@@ -100,7 +105,7 @@ def test_the_file_of_somebody_else_stays(workshop: Workshop, change: str) -> Non
     plan.final.write_text("longer than ours\n" if change == "content" else "x\n")
     if change == "time":
         os.utime(plan.final, (1e9, 1e9))
-    discard(order.spool, order.outputs, workshop.done)
+    discard(workshop, order)
     assert plan.final.exists()
     assert not plan.temporary.exists()
 
@@ -110,7 +115,7 @@ def test_a_manifest_that_makes_no_sense_frees_nothing(workshop: Workshop) -> Non
     leave_behind(order, published=True)
     manifest = order.spool / "manifest"
     manifest.write_bytes(b"\0\0\xff\n" + manifest.read_bytes()[5:])
-    discard(order.spool, order.outputs, workshop.done)
+    discard(workshop, order)
     assert order.outputs[0].final.exists()
     assert not order.spool.exists()
 
@@ -128,8 +133,15 @@ def test_an_output_that_cannot_be_removed_is_reported(workshop: Workshop) -> Non
     order = workshop.order()
     order.outputs[0].temporary.mkdir(parents=True)
     with pytest.raises(SpoolTrouble, match=str(order.outputs[0].temporary)):
-        discard(order.spool, order.outputs, workshop.done)
+        discard(workshop, order)
     assert order.spool.exists()
     shutil.rmtree(order.outputs[0].temporary)
-    discard(order.spool, order.outputs, workshop.done)
+    discard(workshop, order)
+    assert not order.spool.exists()
+
+
+def test_outputs_that_cannot_exist_are_no_trouble(workshop: Workshop) -> None:
+    order = workshop.order()
+    (workshop.directory / "data").write_text("a file where a directory should be")
+    discard(workshop, order)
     assert not order.spool.exists()

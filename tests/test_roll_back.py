@@ -8,13 +8,17 @@ import re
 import signal
 import sqlite3
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 from experiment import PATIENCE, RUNS, Experiment, ManagerProcess, experiment
-from phases import PHASES, downloading, finishing, pending, running
+from job_orders import until
+from phases import PHASES, finishing, pending, running
+
+from production.cli.run_command import SAME_SIGNAL
 
 pytestmark = pytest.mark.slow
 
@@ -73,19 +77,24 @@ def test_a_second_ctrl_c_ends_at_once_and_the_next_start_repairs(lab: Experiment
     manager = running(lab)
     manager.press_ctrl_c()
     manager.until_it_says("Cancelling job", times=len(RUNS))
+    time.sleep(1.1 * SAME_SIGNAL)
     manager.press_ctrl_c()
     assert manager.wait() == 130
-    assert "the next manager that starts repairs what is left behind" in manager.said
+    assert "Stopped at once; the next start repairs what is left behind" in manager.said
     assert "Aborting runs" not in manager.said
     assert lab.statuses() == "RRR"
 
-    assert "Repairing runs [2091, 2092, 2093]" in lab.finish("--max-attempts=1").said
+    second = lab.start("--max-attempts=1")  # cancelling is nobody's failure
+    second.until_it_says("Repairing runs [2091, 2092, 2093]")
+    second.until(lambda: len(lab.ledger("begin")) == 2 * len(RUNS), "the second attempt")
+    lab.let_go("payload")
+    assert second.wait() == 0
+    lab.check_all_finished()
     assert lab.completions() == dict.fromkeys(RUNS, 1)
 
 
 def test_a_locked_database_holds_ctrl_c_up_for_a_while_only(lab: Experiment) -> None:
     patch = "from production.manager import recovery; recovery.LOCK_SECONDS = 0.5"
-    lab.configure(batch__local="slots = 1")
     manager = pending(lab, patch=patch)
     with closing(sqlite3.connect(lab.database, isolation_level=None)) as somebody:
         somebody.execute("BEGIN EXCLUSIVE")
@@ -135,6 +144,25 @@ LocalSystem.submit = lambda *_: time.sleep(3600)
     assert lab.completions() == dict.fromkeys(RUNS, 1)
 
 
+def test_a_hanging_archive_does_not_keep_jobs_from_being_cancelled(tmp_path: Path) -> None:
+    with experiment(tmp_path, runs=range(1, 5)) as lab:
+        for run in lab.runs:
+            lab.hold(f"payload.{run}")
+        lab.configure(batch__local="slots = 1")
+        lab.open_archive()
+        patch = "from production.manager import recovery; recovery.STOP_SECONDS = 0.5"
+        manager = lab.start("--nproc=2", "--nprep=1", patch=patch)
+        manager.until(lambda: lab.statuses() == "RRCN" and lab.ledger("begin") != [], "submission")
+        lab.silence_archive()
+        lab.let_go("payload.1")
+        manager.until_it_says("Staging runs: [4]")
+        manager.press_ctrl_c()
+        assert manager.wait() == 130
+        assert report(manager) == [2, 3, 4]
+        lab.check_nothing_under_way()
+        lab.finish()
+
+
 def test_an_unforeseen_exception_rolls_back_and_exits_with_1(lab: Experiment) -> None:
     patch = f"""
 from pathlib import Path
@@ -178,12 +206,33 @@ def test_a_closed_output_does_not_stop_the_production(lab: Experiment) -> None:
 
 def test_a_terminal_that_is_closed_rolls_back(lab: Experiment) -> None:
     lab.open_archive(rate=20_000)
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.chdir(lab.directory)
-        os.execve(os.environ.get("_", lab.command()[0]), lab.command(), lab.environment)
-    ...
+    ours, theirs = pty.openpty()
+    manager = subprocess.Popen(
+        lab.command(prefix=("setsid", "--ctty")),
+        env=lab.environment,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    until(lambda: lab.partly_downloaded() > 0)
+    os.close(ours)  # the kernel sends SIGHUP, and lets all output fail
+    assert manager.wait(PATIENCE) == 129
+    lab.check_nothing_under_way()
+    assert lab.statuses() == "NNN"
+    lab.finish()
 
 
-def test_under_nohup_a_closed_terminal_is_no_reason_to_stop(lab: Experiment) -> None:
-    ...
+def test_nohup_outlives_the_terminal(lab: Experiment) -> None:
+    manager = running(lab, prefix=("nohup",))
+    manager.send(signal.SIGHUP)
+    lab.let_go("payload")
+    assert manager.wait() == 0
+    lab.check_all_finished()
+
+
+def test_nohup_is_stopped_by_other_signals(lab: Experiment) -> None:
+    manager = running(lab, prefix=("nohup",))
+    manager.send(signal.SIGTERM)
+    assert manager.wait() == 143
+    lab.check_nothing_under_way()

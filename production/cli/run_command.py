@@ -215,7 +215,8 @@ def _signals_to(manager: Manager, view: View) -> Iterator[None]:
         yield
     finally:
         for signum, handler in before.items():
-            signal.signal(signum, handler)
+            # After a roll-back nothing is left that a signal could do but spoil the exit code.
+            signal.signal(signum, handler if first == math.inf else signal.SIG_IGN)
 
 
 def _report(manager: Manager) -> None:

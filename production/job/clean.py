@@ -17,19 +17,13 @@ MANIFEST = "manifest"  # what the job was about to publish, written by sge_scrip
 _LINE = re.compile(r"([0-9]+) ([0-9]+) [0-9a-f]{64} (/.*)")  # size, mtime, sha256, final name
 
 
-def discard(spool: Path, outputs: Iterable[OutputPlan], done: Path) -> None:
-    """Remove all that an unfinished attempt left: outputs under both names, and its spool.
+def discard_outputs(spool: Path, outputs: Iterable[OutputPlan]) -> None:
+    """Remove what an unfinished attempt left of its outputs, under both names; its spool stays.
 
     A final name is freed only when the attempt's manifest lists it and the file there is the one
     that was listed; whatever else stands there belongs to somebody else.  To be called when the
     job is gone, or was revoked.  Raises SpoolTrouble when something could not be removed.
     """
-    discard_outputs(spool, outputs)
-    discard_spool(spool, done)
-
-
-def discard_outputs(spool: Path, outputs: Iterable[OutputPlan]) -> None:
-    """The outputs only."""
     for path in (*_published(spool), *(plan.temporary for plan in outputs)):
         _unlink(path)
 
@@ -71,5 +65,7 @@ def _published(spool: Path) -> Iterator[Path]:
 def _unlink(path: Path) -> None:
     try:
         path.unlink(missing_ok=True)
+    except NotADirectoryError:
+        pass  # there cannot be such a file
     except OSError as error:
         raise SpoolTrouble(path=path, what=error.strerror or error) from None

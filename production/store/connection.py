@@ -115,29 +115,41 @@ class Database:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
             if isinstance(error, sqlite3.Error):
-                raise self._explain(error) from error
+                raise explain(error, self.path) from error
             raise
 
     def _patiently(self, action: Callable[[], T]) -> T:
-        began = time.monotonic()
-        said = False
-        while True:
-            try:
-                return action()
-            except sqlite3.Error as error:
-                if not _is_busy(error):
-                    raise self._explain(error) from error
-            waited = time.monotonic() - began
-            if waited > self.patience:
-                raise DatabaseLocked(path=self.path, seconds=round(waited), holder="")
-            if waited > SLOW and not said:
-                said = True
-                self.on_wait()
-            self.check()
-            time.sleep(random.uniform(0.01, 0.1))  # noqa: S311 - jitter, not a secret
+        return patiently(action, self.path, self.patience, self.check, self.on_wait)
 
-    def _explain(self, error: sqlite3.Error) -> Exception:
-        return explain(error, self.path)
+
+def patiently(
+    action: Callable[[], T],
+    path: Path,
+    patience: float = PATIENCE,
+    check: Callable[[], None] = lambda: None,
+    on_wait: Callable[[], None] = lambda: None,
+) -> T:
+    """Do ``action`` on the file, again and again while others have it locked.
+
+    The arguments mean what they mean for Database.  Raises DatabaseLocked after ``patience``, and
+    for SQLite's errors what ``explain`` makes of them.
+    """
+    began = time.monotonic()
+    said = False
+    while True:
+        try:
+            return action()
+        except sqlite3.Error as error:
+            if not _is_busy(error):
+                raise explain(error, path) from error
+        waited = time.monotonic() - began
+        if waited > patience:
+            raise DatabaseLocked(path=path, seconds=round(waited), holder="")
+        if waited > SLOW and not said:
+            said = True
+            on_wait()
+        check()
+        time.sleep(random.uniform(0.01, 0.1))  # noqa: S311 - jitter, not a secret
 
 
 def explain(error: sqlite3.Error, path: Path) -> Exception:
@@ -172,17 +184,20 @@ def _is_busy(error: sqlite3.Error) -> bool:
 def _connect(path: Path, readonly: bool) -> sqlite3.Connection:
     """Open an existing production database and make sure that it is one, and that it fits."""
     need_file(path)
-    uri = f"{path.absolute().as_uri()}?mode={'ro' if readonly else 'rw'}"
+    return patiently(lambda: _open(path, readonly), path)
+
+
+def _open(path: Path, readonly: bool) -> sqlite3.Connection:
+    # Reading, too, needs write access when a process was killed in a transaction: SQLite plays
+    # its journal back.  A file that may not be written it opens for reading by itself.
+    connection = raw_connect(f"{path.absolute().as_uri()}?mode=rw")
     try:
-        connection = raw_connect(uri)
-    except sqlite3.Error as error:
-        raise explain(error, path) from error
-    try:
-        _check(connection, path, readonly)
-    except sqlite3.Error as error:
-        connection.close()
-        raise explain(error, path) from error
-    except StoreError:
+        _check(connection, path)
+        if readonly:
+            connection.execute("PRAGMA query_only = ON")
+        else:
+            _check_writable(connection, path)
+    except BaseException:
         connection.close()
         raise
     return connection
@@ -206,26 +221,20 @@ def raw_connect(uri: str) -> sqlite3.Connection:
         uri, uri=True, isolation_level=None, timeout=BUSY_MILLISECONDS / 1000
     )
     connection.row_factory = sqlite3.Row
-    connection.execute("PRAGMA foreign_keys = ON")
-    connection.execute("PRAGMA synchronous = FULL")
-    connection.execute("PRAGMA mmap_size = 0")
+    try:
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA mmap_size = 0")
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 
-def _check(connection: sqlite3.Connection, path: Path, readonly: bool) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        try:
-            application = connection.execute("PRAGMA application_id").fetchone()[0]
-            version = connection.execute("PRAGMA user_version").fetchone()[0]
-            journal = connection.execute("PRAGMA journal_mode").fetchone()[0]
-            break
-        except sqlite3.Error as error:
-            if not _is_busy(error):
-                raise
-            if time.monotonic() > deadline:
-                raise DatabaseLocked(path=path, seconds=round(PATIENCE), holder="") from None
-            time.sleep(0.05)
+def _check(connection: sqlite3.Connection, path: Path) -> None:
+    application = connection.execute("PRAGMA application_id").fetchone()[0]
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    journal = connection.execute("PRAGMA journal_mode").fetchone()[0]
     if application != APPLICATION_ID:
         raise NotADatabase(path=path, what="it has none of its tables")
     if version > SCHEMA_VERSION:
@@ -238,8 +247,6 @@ def _check(connection: sqlite3.Connection, path: Path, readonly: bool) -> None:
             what="it is in WAL mode, which loses data on network filesystems; switch it back with: "
             f'sqlite3 {path} "PRAGMA journal_mode=DELETE"',
         )
-    if not readonly:
-        _check_writable(connection, path)
 
 
 def _check_writable(connection: sqlite3.Connection, path: Path) -> None:

@@ -68,17 +68,18 @@ def read_csv(path: Path) -> list[Label]:
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            return _read_rows(csv.reader(file), path)
+            reader = csv.reader(file, skipinitialspace=True)
+            return _read_rows(((reader.line_num, row) for row in reader), path)
     except OSError as error:
         raise ImportRefused(where=path, what=error.strerror or str(error)) from None
     except (UnicodeDecodeError, csv.Error) as error:
         raise ImportRefused(where=path, what=f"not a CSV text file ({error})") from None
 
 
-def _read_rows(rows: Iterable[list[str]], path: Path) -> list[Label]:
+def _read_rows(rows: Iterable[tuple[int, list[str]]], path: Path) -> list[Label]:
     labels: list[Label] = []
     header: list[str] | None = None
-    for number, row in enumerate(rows, start=1):
+    for number, row in rows:
         fields = [field.strip() for field in row]
         if not any(fields):
             continue
@@ -120,7 +121,7 @@ def _label(fields: dict[str, str], where: str) -> Label:
     for column in ("run", "tranche"):
         text = fields.get(column, "")
         if text and not re.fullmatch(r"\d{1,18}", text):
-            raise ImportRefused(where=where, what=f"{column} '{text}' is not a number")
+            raise ImportRefused(where=where, what=f"{column} {text[:40]!r} is not a number")
         numbers[column] = int(text) if text else None
     run = numbers["run"]
     if run is None or not fields["dataset"]:

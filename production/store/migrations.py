@@ -15,7 +15,14 @@ from production.errors import (
     DatabaseTrouble,
     NotADatabase,
 )
-from production.store.connection import APPLICATION_ID, explain, need_file, raw_connect, utc_now
+from production.store.connection import (
+    APPLICATION_ID,
+    explain,
+    need_file,
+    patiently,
+    raw_connect,
+    utc_now,
+)
 from production.store.identity import current_user
 
 # MIGRATIONS[n] turns schema version n + 1 into n + 2.  schema.sql always describes the newest.
@@ -85,22 +92,28 @@ def migrate(path: Path, steps: Sequence[str] = MIGRATIONS) -> tuple[int, int]:
     """
     need_file(path)
     newest = 1 + len(steps)
+    connection = patiently(lambda: raw_connect(f"{path.absolute().as_uri()}?mode=rw"), path)
     try:
-        connection = raw_connect(f"{path.absolute().as_uri()}?mode=rw")
-        try:
-            connection.execute("BEGIN IMMEDIATE")
-            if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
-                raise NotADatabase(path=path, what="it has none of its tables")
-            found = int(connection.execute("PRAGMA user_version").fetchone()[0])
-            if found > newest:
-                raise DatabaseTooNew(path=path, found=found, known=newest)
-            for step in steps[found - 1 :]:
-                for statement in statements(step):
-                    connection.execute(statement)
-            connection.execute(f"PRAGMA user_version = {newest}")
-            connection.execute("COMMIT")
-        finally:
-            connection.close()
+        patiently(lambda: connection.execute("BEGIN IMMEDIATE"), path)
+        found = _step_by_step(connection, path, steps)
+        patiently(lambda: connection.execute("COMMIT"), path)
     except sqlite3.Error as error:
         raise explain(error, path) from error
+    finally:
+        connection.close()
     return found, newest
+
+
+def _step_by_step(connection: sqlite3.Connection, path: Path, steps: Sequence[str]) -> int:
+    """Do what is missing within a transaction; returns the version that was found."""
+    newest = 1 + len(steps)
+    if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
+        raise NotADatabase(path=path, what="it has none of its tables")
+    found = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    if found > newest:
+        raise DatabaseTooNew(path=path, found=found, known=newest)
+    for step in steps[found - 1 :]:
+        for statement in statements(step):
+            connection.execute(statement)
+    connection.execute(f"PRAGMA user_version = {newest}")
+    return found

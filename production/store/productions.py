@@ -51,6 +51,8 @@ def start(db: Database, new: NewProduction, wanted: RunFilter) -> tuple[Producti
             base_type=new.base.type if new.base else None,
             recipe=new.recipe,
             outputs=new.outputs,
+            user=current_user(),
+            host=socket.gethostname(),
         )
         quality, parameters = quality_condition("d", wanted.qualities)
         if new.base:
@@ -81,6 +83,7 @@ def insert(
     recipe: str | None,
     outputs: Sequence[str],
     user: str | None = None,
+    host: str | None = None,
 ) -> int:
     """Record a production and make its view, within a transaction; returns its id."""
     id_ = tx.execute(
@@ -97,8 +100,8 @@ def insert(
             production.stop,
             production.base,
             base_type,
-            user or current_user(),
-            socket.gethostname(),
+            user,
+            host,
             recipe,
         ),
     ).lastrowid
