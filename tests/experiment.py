@@ -129,6 +129,7 @@ class Experiment:
     def __init__(self, directory: Path, runs: Sequence[int]) -> None:
         self.directory = directory
         self.runs = tuple(runs)
+        self.type = "count"  # of the production
         self.database = directory / "production.db"
         self.data = directory / "data"
         self.tape = directory / "tape"  # what the archive serves
@@ -243,7 +244,7 @@ class Experiment:
         code = f"{patch}\nfrom production.cli import run_production\nexit(run_production())"
         program = ["-c", code] if patch else [str(PROJECT / "run_production.py")]
         new = () if self.rows("SELECT 1 FROM productions") else ("--new=v1",)
-        options = ["--production=count", f"--database={self.database}", *new, *arguments]
+        options = [f"--production={self.type}", f"--database={self.database}", *new, *arguments]
         return [*prefix, sys.executable, *program, *options]
 
     def start(self, *arguments: str, patch: str = "", prefix: Sequence[str] = ()) -> ManagerProcess:
@@ -255,7 +256,7 @@ class Experiment:
         return manager
 
     def finish(self, *arguments: str) -> ManagerProcess:
-        """A manager in a world where everything goes well, which must finish all runs."""
+        """A manager for which everything goes well, and which must finish all runs."""
         for held in (self.directory / "hold").iterdir():
             self.let_go(held.name)
         self.open_archive()
@@ -313,7 +314,7 @@ class Experiment:
 
     def reasons(self) -> dict[object, object]:
         """Why each run failed, as the view tells it."""
-        return dict(self.rows("SELECT run, reason FROM count_v1"))  # type: ignore[arg-type]
+        return dict(self.rows(f"SELECT run, reason FROM {self.type}_v1"))  # type: ignore[arg-type]
 
     def outcomes(self, run: int) -> list[object]:
         """How the attempts at a run ended, in their order."""

@@ -191,6 +191,13 @@ def laboratory(directory: Path, runs: str = "2091-2093") -> Iterator[Laboratory]
         yield made
 
 
+def spoil(lab: Laboratory, program: str, *lines: str) -> None:
+    """Have the stand-in do ``lines`` before its work."""
+    path = lab.home / "bin" / program
+    first, rest = path.read_text().split("\n", 1)
+    path.write_text("\n".join([first, *lines, rest]))
+
+
 def _digest(path: Path) -> str:
     if not os.access(path, os.R_OK):
         return "closed"
@@ -209,4 +216,4 @@ def _give_up_privileges() -> None:
                 raise OSError(ctypes.get_errno(), "prctl")
 
 
-__all__ = ["PASSWORD", "PROJECT", "Laboratory", "Said", "laboratory"]
+__all__ = ["PASSWORD", "PROJECT", "Laboratory", "Said", "laboratory", "spoil"]

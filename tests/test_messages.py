@@ -15,7 +15,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from laboratory import PASSWORD, PROJECT, Laboratory, Said, laboratory
+from laboratory import PASSWORD, PROJECT, Laboratory, Said, laboratory, spoil
 
 pytestmark = pytest.mark.slow
 
@@ -36,13 +36,6 @@ files=$(readlink /proc/$PPID/cwd /proc/$$/fd/1 /proc/$$/fd/2)
 def lab(tmp_path: Path) -> Iterator[Laboratory]:
     with laboratory(tmp_path) as made:
         yield made
-
-
-def spoil(lab: Laboratory, program: str, *lines: str) -> None:
-    """Have the stand-in do ``lines`` before its work."""
-    path = lab.home / "bin" / program
-    first, rest = path.read_text().split("\n", 1)
-    path.write_text("\n".join([first, *lines, rest]))
 
 
 def outputs(lab: Laboratory, view: str, column: str) -> dict[object, str]:

@@ -23,6 +23,7 @@ from production.model import DEFAULT_QUALITY, Status
 from production.units import parse_fraction
 
 if TYPE_CHECKING:
+    from production.manager.desk import Desk
     from production.manager.loop import Manager
     from production.view.base import View
 
@@ -165,7 +166,7 @@ def run(options: argparse.Namespace) -> int:
                 manager.run()
         finally:
             view.close()
-        _report(manager)
+        _report(manager.desk)
     return 0
 
 
@@ -219,21 +220,21 @@ def _signals_to(manager: Manager, view: View) -> Iterator[None]:
             signal.signal(signum, handler if first == math.inf else signal.SIG_IGN)
 
 
-def _report(manager: Manager) -> None:
+def _report(desk: Desk) -> None:
     """The closing line, and an error when runs of the production stand at E."""
-    counts = manager.counts()
+    counts = desk.counts()
     stand = ", ".join(f"{counts[status]} {status}" for status in Status if status in counts)
-    manager.say(f"Nothing left to do here. {manager.production.label}: {stand}")
-    if waiting := manager.store.waiting_for_base():
-        manager.say(f"{waiting} runs wait until their base production has finished them")
+    desk.say(f"Nothing left to do here. {desk.production.label}: {stand}")
+    if waiting := desk.store.waiting_for_base():
+        desk.say(f"{waiting} runs wait until their base production has finished them")
     if counts.get(Status.NEW, 0) > waiting:
-        manager.say("The runs at N are outside of the chosen datasets, tranches and qualities")
+        desk.say("The runs at N are outside of the chosen datasets, tranches and qualities")
     if failed := counts.get(Status.ERROR, 0):
-        production = manager.production
+        production = desk.production
         raise RunsFailed(
             count=failed,
-            runs=", ".join(map(str, manager.store.at_error(limit=10))),
-            database=manager.db.path,
+            runs=", ".join(map(str, desk.store.at_error(limit=10))),
+            database=desk.db.path,
             table=production.label,
             type=production.type,
             version=production.version,

@@ -25,6 +25,7 @@ from production.errors import (
     UsageError,
 )
 from production.job.orders import render_orders
+from production.manager.desk import Desk
 from production.manager.loop import Manager
 from production.manager.paths import Paths
 from production.manager.plan import JobSettings, plan_job
@@ -73,7 +74,8 @@ class Session:
                     level="warning",
                 )
         paths = self._paths(production)
-        return Manager(self.db, self.base, paths, self.job, self.rooms, self.settings, view)
+        desk = Desk(self.db, self.base, paths, self.job, self.rooms, self.settings, view)
+        return Manager(desk)
 
     def dry_run(self) -> str:
         """The job script and the submission command for the first run, as they would be."""

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from production.errors import (
     ArchiveUnavailable,
@@ -18,13 +18,11 @@ from production.errors import (
     TransferError,
     TransferStopped,
 )
+from production.manager.desk import Desk
 from production.manager.rest import Rest
 from production.manager.work import Phase, Work
 from production.model import Usage
 from production.store import productions
-
-if TYPE_CHECKING:
-    from production.manager.loop import Manager
 
 
 class Space(StrEnum):
@@ -39,19 +37,18 @@ class Space(StrEnum):
 class Intake:
     """Runs and their input files, up to nproc + nprep at a time."""
 
-    def __init__(self, manager: Manager) -> None:
-        self._manager = manager
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
         self.usage: Usage | None = None
-        self.may_claim = True  # whether it is worth asking the database for more
         self._space = Space.UNKNOWN
         self._archive_rest = Rest()
 
     def look(self) -> None:
         """Once a cycle: ask for the space, and let more be claimed."""
-        self.may_claim = True
-        lane = self._manager.lanes["probe"]
+        self._desk.may_claim = True
+        lane = self._desk.lanes["probe"]
         if not lane.busy:
-            lane.do(self._manager.rooms.probe.probe, self._probed)
+            lane.do(self._desk.rooms.probe.probe, self._probed)
 
     def advance(self) -> None:
         """Each turn: whatever can be done now."""
@@ -62,35 +59,35 @@ class Intake:
     # ----------------------------------------------------------------- claim and stage
 
     def _claim(self) -> None:
-        manager = self._manager
-        free = manager.settings.nproc + manager.settings.nprep - len(manager.works)
-        if free <= 0 or not self.may_claim:
+        desk = self._desk
+        free = desk.settings.nproc + desk.settings.nprep - len(desk.works)
+        if free <= 0 or not self._desk.may_claim:
             return
-        self.may_claim = False
+        self._desk.may_claim = False
         new = [
-            Work(claim, manager.paths, manager.rooms.batch, manager.paths.job_name(claim))
-            for claim in manager.store.claim(free, manager.settings.filter)
+            Work(claim, desk.paths, desk.rooms.batch, desk.paths.job_name(claim))
+            for claim in desk.store.claim(free, desk.settings.filter)
         ]
         for work in new:
-            manager.works[work.run] = work
-            manager.say(f"Claimed run: {work.run}")
+            desk.works[work.run] = work
+            desk.say(f"Claimed run: {work.run}")
         for work in new:
             self._find_base_inputs(work)
         wanted = [work for work in new if work.phase is Phase.CLAIMED]
         if wanted:
-            manager.say(f"Staging runs: {[work.run for work in wanted]}")
+            desk.say(f"Staging runs: {[work.run for work in wanted]}")
             self._stage(wanted)
 
     def _find_base_inputs(self, work: Work) -> None:
-        manager = self._manager
-        recipe = manager.paths.recipe
-        if recipe.base_inputs and manager.base is not None:
-            made = productions.outputs(manager.db, manager.base.id, work.run)
+        desk = self._desk
+        recipe = desk.paths.recipe
+        if recipe.base_inputs and desk.base is not None:
+            made = productions.outputs(desk.db, desk.base.id, work.run)
             for wanted in recipe.base_inputs:
                 path = made.get(wanted.output)
                 if path is None or not path.is_file():
                     what = f"is missing: {path}" if path else "is not recorded"
-                    manager.fail(work, f"input {wanted.output} of {manager.base.label} {what}")
+                    desk.fail(work, f"input {wanted.output} of {desk.base.label} {what}")
                     return
                 work.inputs[wanted.name] = path
         if not recipe.archive_inputs:
@@ -98,14 +95,14 @@ class Intake:
 
     def _archive_files(self, work: Work) -> dict[str, str]:
         """Names in the archive by the names of the recipe's inputs."""
-        default = self._manager.settings.archive_file
+        default = self._desk.settings.archive_file
         return {
             wanted.name: (wanted.file or default).expand({"run": work.run})
             for wanted in work.paths.recipe.archive_inputs
         }
 
     def _stage(self, works: Sequence[Work]) -> None:
-        archive = self._manager.rooms.archive
+        archive = self._desk.rooms.archive
         if archive is None:
             return
         files = [file for work in works for file in self._archive_files(work).values()]
@@ -116,16 +113,16 @@ class Intake:
             elif isinstance(result, BaseException) and not isinstance(result, TransferError):
                 raise result
 
-        self._manager.lanes["transfer"].do(lambda: archive.stage(files), staged)
+        self._desk.lanes["transfer"].do(lambda: archive.stage(files), staged)
 
     # ----------------------------------------------------------------- fetch
 
     def _fetch(self) -> None:
         """Start the next transfer: of the first run that is not known to be on tape still."""
-        manager = self._manager
-        archive = manager.rooms.archive
-        manager.wake_at("fetch", None)
-        works = manager.works.values()
+        desk = self._desk
+        archive = desk.rooms.archive
+        desk.wake_at("fetch", None)
+        works = desk.works.values()
         waiting = [work for work in works if work.phase is Phase.CLAIMED]
         if (
             archive is None
@@ -140,14 +137,14 @@ class Intake:
             self._stage(unstaged)
         work = min(waiting, key=lambda work: work.not_before)
         if work.not_before > time.monotonic():
-            manager.wake_at("fetch", work.not_before)
+            desk.wake_at("fetch", work.not_before)
             return
         work.move(Phase.FETCHING)
         files = self._archive_files(work)
         directory = work.paths.raw(work.claim)
 
         def progress(done: int, total: int | None) -> None:
-            manager.results.put(lambda: self._show(work, done, total))
+            desk.results.put(lambda: self._show(work, done, total))
 
         def fetch() -> dict[str, Path]:
             directory.mkdir(parents=True, exist_ok=True)
@@ -156,62 +153,62 @@ class Intake:
                 archive.fetch(file, got[name], progress, work.stop)
             return got
 
-        manager.lanes["transfer"].do(fetch, lambda result: self._fetched(work, result))
+        desk.lanes["transfer"].do(fetch, lambda result: self._fetched(work, result))
 
     def _show(self, work: Work, done: int, total: int | None) -> None:
         if not done and not work.done:
-            self._manager.say(f"Downloading run: {work.run}")
+            self._desk.say(f"Downloading run: {work.run}")
         work.done, work.total = done, total
-        self._manager.view.progress(work.run, done, total)
+        self._desk.view.progress(work.run, done, total)
 
     def _fetched(self, work: Work, result: Any) -> None:
-        manager = self._manager
+        desk = self._desk
         if work.phase is not Phase.FETCHING or isinstance(result, TransferStopped):
             return  # given up in the meantime; whoever did that cleans up
         if not isinstance(result, BaseException) or isinstance(result, NotOnDisk | FileMissing):
             self._archive_rest.over()  # it knows its files again
         if isinstance(result, NotOnDisk):
-            if time.monotonic() - work.claimed > manager.settings.stage_timeout:
-                manager.fail(work, f"{result}; it did not arrive within the stage time-out")
+            if time.monotonic() - work.claimed > desk.settings.stage_timeout:
+                desk.fail(work, f"{result}; it did not arrive within the stage time-out")
             else:
                 work.move(Phase.CLAIMED)
-                work.not_before = time.monotonic() + max(1.0, manager.settings.pause)
+                work.not_before = time.monotonic() + max(1.0, desk.settings.pause)
         elif isinstance(result, ArchiveUnavailable | NetrcError):
             work.move(Phase.CLAIMED)
             self._rest(result)
         elif isinstance(result, ProductionError):
-            manager.fail(work, str(result))
+            desk.fail(work, str(result))
         elif isinstance(result, OSError):
-            manager.fail(work, f"download failed: {result.filename}: {result.strerror}")
+            desk.fail(work, f"download failed: {result.filename}: {result.strerror}")
         elif isinstance(result, BaseException):
             raise result
         else:
-            manager.say(f"... Success! (run {work.run})")
+            desk.say(f"... Success! (run {work.run})")
             work.inputs.update(result)
             work.fetched = True
             work.move(Phase.READY)
 
     def _rest(self, error: ProductionError) -> None:
         """Leave the archive alone; when it is back it may have forgotten what to stage."""
-        for work in self._manager.works.values():
+        for work in self._desk.works.values():
             if work.phase in {Phase.CLAIMED, Phase.FETCHING}:
                 work.staged = False
-        if self._archive_rest.begin(self._manager.settings.pause):
-            self._manager.warn(error, "Will try again later.")
+        if self._archive_rest.begin(self._desk.settings.pause):
+            self._desk.warn(error, "Will try again later.")
 
     # ----------------------------------------------------------------- space
 
     def _probed(self, result: Any) -> None:
         before = self._space
-        say = self._manager.say
+        say = self._desk.say
         if isinstance(result, ProbeFailed):
             self.usage, self._space = None, Space.FAILED
             if before is not Space.FAILED:
-                self._manager.warn(result, "Nothing new is downloaded meanwhile.")
+                self._desk.warn(result, "Nothing new is downloaded meanwhile.")
             return
         if isinstance(result, BaseException):
             raise result
-        limit = self._manager.settings.spacelim
+        limit = self._desk.settings.spacelim
         self.usage = result
         self._space = Space.OK if result.fraction < limit else Space.SHORT
         if self._space is Space.SHORT:
@@ -228,8 +225,8 @@ class Intake:
 
     def _give_back(self, reason: str) -> None:
         """Return the claims that take no space yet."""
-        for work in list(self._manager.works.values()):
+        for work in list(self._desk.works.values()):
             if work.phase in {Phase.CLAIMED, Phase.FETCHING} or (
                 work.phase is Phase.READY and not work.fetched
             ):
-                self._manager.release(work, reason)
+                self._desk.release(work, reason)

@@ -4,76 +4,95 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from production.errors import BatchError, ProductionError, SpoolTrouble
 from production.manager import settle
+from production.manager.desk import Desk
 from production.manager.plan import plan_job
 from production.manager.rest import Rest
 from production.manager.work import WITH_JOB, Phase, Work
-from production.model import Change, Intended, JobOrder, Released, Submitted
-
-if TYPE_CHECKING:
-    from production.manager.loop import Manager
+from production.model import Change, Intended, Released, Submitted
 
 
 class Jobs:
     """Up to nproc jobs at a time."""
 
-    def __init__(self, manager: Manager) -> None:
-        self._manager = manager
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
         self._query_rest = Rest()
         self._submit_rest = Rest()
 
     def advance(self) -> None:
-        """Each turn: submit what is ready, all with one call."""
-        manager = self._manager
-        with_job = sum(work.phase in WITH_JOB for work in manager.works.values())
-        free = manager.settings.nproc - with_job
-        if free <= 0 or self._submit_rest.resting or manager.lanes["batch"].busy:
-            return
-        ready = [work for work in manager.works.values() if work.phase is Phase.READY]
-        if works := ready[:free]:
-            self._submit(works)
+        """Each turn: send what is ready on its way, as many as may have a job."""
+        desk = self._desk
+        busy = sum(work.phase in {Phase.PREPARING, *WITH_JOB} for work in desk.works.values())
+        free = desk.settings.nproc - busy
+        # While a submission is under way the next ones gather, to go with one call.
+        if free > 0 and not self._submit_rest.resting and not desk.lanes["batch"].busy:
+            ready = [work for work in desk.works.values() if work.phase is Phase.READY]
+            if works := ready[:free]:
+                self._prepare(works)
 
     # ----------------------------------------------------------------- submit
 
-    def _submit(self, works: Sequence[Work]) -> None:
-        manager = self._manager
-        orders: dict[int, JobOrder] = {}
+    def _prepare(self, works: Sequence[Work]) -> None:
+        desk = self._desk
+        orders = []
         for work in works:
-            order = plan_job(work.paths, work.claim, work.inputs, manager.job)
-            orders[work.run] = order
-            work.move(Phase.SUBMITTING)
-            manager.say(f"Submitting run: {work.run}")
-            manager.record(
-                Intended(
-                    work.claim,
-                    order.name,
-                    work.batch.name,
-                    order.spool,
-                    manager.job.modules_text,
-                    order.stdout,
-                    order.stderr,
-                )
-            )
-        manager.flush()  # the intent must stand before the batch system hears of the jobs
-        held = [work for work in works if manager.works.get(work.run) is work]
-        manager.lanes["batch"].do(
-            lambda: settle.submit(
-                manager.rooms.batch,
-                [orders[work.run] for work in held],
-                manager.paths.done,
-                manager.job.modules_text,
-            ),
-            lambda result: self._submitted(held, result),
+            work.move(Phase.PREPARING)
+            work.order = plan_job(work.paths, work.claim, work.inputs, desk.job)
+            orders.append(work.order)
+        desk.lanes["files"].do(
+            lambda: settle.prepare(orders, desk.paths.done, desk.job.modules_text),
+            lambda result: self._prepared(works, result),
         )
+
+    def _prepared(self, works: Sequence[Work], result: Any) -> None:
+        if isinstance(result, BaseException):
+            raise result
+        for work, trouble in zip(works, result, strict=True):
+            if work.phase is not Phase.PREPARING:
+                continue  # given up in the meantime
+            if trouble is None:
+                self._intend(work)
+            else:
+                self._desk.fail(work, str(trouble))
+        self._desk.flush()  # the intent must stand before the batch system hears of the jobs
+        self._submit([work for work in works if work.phase is Phase.SUBMITTING])
+
+    def _intend(self, work: Work) -> None:
+        order = work.order
+        assert order is not None  # noqa: S101 - planned a moment ago
+        work.move(Phase.SUBMITTING)
+        self._desk.say(f"Submitting run: {work.run}")
+        self._desk.record(
+            Intended(
+                work.claim,
+                job_name=order.name,
+                batch=work.batch.name,
+                spool=order.spool,
+                modules=self._desk.job.modules_text,
+                olog=order.stdout,
+                elog=order.stderr,
+            )
+        )
+
+    def _submit(self, works: Sequence[Work]) -> None:
+        desk = self._desk
+        held = [work for work in works if desk.works.get(work.run) is work]
+        orders = [work.order for work in held if work.order is not None]
+        if orders:
+            desk.lanes["batch"].do(
+                lambda: desk.rooms.batch.submit(orders),
+                lambda result: self._submitted(held, result),
+            )
 
     def _submitted(self, works: Sequence[Work], result: Any) -> None:
         if isinstance(result, BatchError):
             # Perhaps the jobs were accepted: they are looked up by name from now on.
-            if self._submit_rest.begin(self._manager.settings.pause):
-                self._manager.warn(result, "Will try again later.")
+            if self._submit_rest.begin(self._desk.settings.pause):
+                self._desk.warn(result, "Will try again later.")
             return
         if isinstance(result, BaseException):
             raise result
@@ -82,7 +101,7 @@ class Jobs:
             if work.phase is not Phase.SUBMITTING:
                 continue
             if isinstance(answer, ProductionError):
-                self._manager.fail(work, str(answer))
+                self._desk.fail(work, str(answer))
             else:
                 work.job = answer
                 self._record_submission(work)
@@ -90,7 +109,7 @@ class Jobs:
     def _record_submission(self, work: Work) -> None:
         if not work.submitted:
             work.submitted = True
-            self._manager.record(Submitted(work.claim, work.job or work.name))
+            self._desk.record(Submitted(work.claim, work.job or work.name))
         if work.phase is Phase.SUBMITTING:
             work.move(Phase.RUNNING)
 
@@ -98,18 +117,18 @@ class Jobs:
 
     def look(self) -> None:
         """Once a cycle, for all jobs at once: which left a record, which does the system know."""
-        manager = self._manager
-        works = [work for work in manager.works.values() if work.phase in WITH_JOB]
-        if works and not manager.lanes["batch"].busy:
+        desk = self._desk
+        works = [work for work in desk.works.values() if work.phase in WITH_JOB]
+        if works and not desk.lanes["batch"].busy:
             ask = not self._query_rest.resting
-            manager.lanes["batch"].do(lambda: settle.look(works, ask), self._looked)
+            desk.lanes["batch"].do(lambda: settle.look(works, ask), self._looked)
 
     def _looked(self, result: Any) -> None:
         if isinstance(result, BaseException):
             raise result
         if result.trouble is not None:
-            if self._query_rest.begin(self._manager.settings.pause):
-                self._manager.say(str(result.trouble), level="warning")
+            if self._query_rest.begin(self._desk.settings.pause):
+                self._desk.say(str(result.trouble), level="warning")
         elif result.asked:
             self._query_rest.over()
         for work in result.ended:
@@ -118,7 +137,7 @@ class Jobs:
         for work in result.gone:
             # Its exit record may still be on its way through a network filesystem.
             work.missing_since = work.missing_since or now
-            if now - work.missing_since >= self._manager.settings.record_grace:
+            if now - work.missing_since >= self._desk.settings.record_grace:
                 self._settle(work)
         for work in result.known:
             work.missing_since = None
@@ -131,10 +150,10 @@ class Jobs:
         """Find out how the attempt ended, put its files in order, record it."""
         if work.phase not in WITH_JOB or work.stop.is_set():
             return  # lost, or already being settled
-        manager = self._manager
+        desk = self._desk
         work.move(Phase.ENDING)
-        manager.lanes["files"].do(
-            lambda: settle.settle(work, manager.settings.max_attempts, manager.wait_after(work)),
+        desk.lanes["files"].do(
+            lambda: settle.settle(work, desk.settings.max_attempts, desk.wait_after(work)),
             lambda result: self._settled(work, result),
         )
 
@@ -142,11 +161,11 @@ class Jobs:
         if isinstance(result, SpoolTrouble):  # tells nothing about the job: look again later
             if work.trouble != str(result):
                 work.trouble = str(result)
-                self._manager.say(work.trouble, level="warning")
+                self._desk.say(work.trouble, level="warning")
             work.move(Phase.RUNNING if work.submitted else Phase.SUBMITTING)
             return
         if isinstance(result, BaseException):
             raise result
         if not isinstance(result, Released):
             self._record_submission(work)
-        self._manager.conclude(work, result)
+        self._desk.conclude(work, result)

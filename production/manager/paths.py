@@ -71,7 +71,8 @@ class Paths:
         relative = self.recipe.output_paths(claim.run, self.production.version)
         for name, path in relative.items():
             final = self.data / path
-            temporary = final.with_name(f".{final.stem}.a{claim.attempt}{final.suffix}")
+            owner = f"a{claim.attempt}.{self.database}"
+            temporary = final.with_name(f".{final.stem}.{owner}{final.suffix}")
             plans.append(OutputPlan(name, temporary, final))
         return tuple(plans)
 

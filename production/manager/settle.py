@@ -50,37 +50,29 @@ class Look:
     trouble: QueryFailed | None = None  # the batch system did not answer: nothing is known
 
 
-def submit(
-    system: BatchSystem, orders: Sequence[JobOrder], done: Path, modules: str | None
-) -> list[str | ProductionError]:
-    """Submit all with one call; the id of each job, or why that one could not be submitted.
+def prepare(
+    orders: Sequence[JobOrder], done: Path, modules: str | None
+) -> list[ProductionError | None]:
+    """Write down what each job is told; what went wrong for which.
 
-    Raises BatchError when the batch system did not answer: it may have accepted them or not.
+    Before the intent to submit is recorded: a spool that somebody takes over then exists, so its
+    fence can be closed, and a manager that comes back late finds it closed.
     """
-    answers: dict[str, str | ProductionError] = {}
-    prepared = []
-    for order in orders:
-        try:
-            _prepare(order, done, modules)
-            prepared.append(order)
-        except ProductionError as error:
-            answers[order.name] = error
-    if prepared:
-        given = system.submit(prepared)
-        answers.update(zip((order.name for order in prepared), given, strict=True))
-    return [answers[order.name] for order in orders]
+    return [_prepare(order, done, modules) for order in orders]
 
 
-def _prepare(order: JobOrder, done: Path, modules: str | None) -> None:
-    """Write down all that the job is told, with the modules text frozen beside it."""
-    if modules is not None:
-        frozen = order.spool / MODULES_NAME
-        try:
+def _prepare(order: JobOrder, done: Path, modules: str | None) -> ProductionError | None:
+    frozen = order.spool / MODULES_NAME
+    try:
+        if modules is not None:
             order.spool.mkdir(parents=True, exist_ok=True)
             frozen.write_bytes(modules.encode())
-        except OSError as error:
-            raise SpoolTrouble(path=frozen, what=error.strerror or error) from None
-    write_orders(order, done)
+        write_orders(order, done)
+    except OSError as error:
+        return SpoolTrouble(path=frozen, what=error.strerror or error)
+    except ProductionError as error:
+        return error
+    return None
 
 
 def look(works: Sequence[Work], ask: bool) -> Look:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from production.batch.base import BatchSystem
 from production.manager.paths import Paths
-from production.model import Claim, JobHandle
+from production.model import Claim, JobHandle, JobOrder
 
 
 class Phase(StrEnum):
@@ -19,6 +19,7 @@ class Phase(StrEnum):
     CLAIMED = "claimed"  # C: waits for tape or for its turn to be fetched
     FETCHING = "downloading"  # C
     READY = "ready"  # C: inputs are here
+    PREPARING = "preparing"  # C: its job's orders are being written
     SUBMITTING = "submitting"  # C, with the intent recorded
     RUNNING = "running"  # R: in the batch system
     ENDING = "ending"  # C or R: its files are being put in order
@@ -44,6 +45,7 @@ class Work:
     not_before: float = 0.0  # monotonic; tape not ready: ask again then
     done: int = 0  # bytes fetched
     total: int | None = None
+    order: JobOrder | None = None  # what its job is told; None for one that was adopted
     job: str | None = None  # the batch system's id
     submitted: bool = False  # recorded as R
     adopted: bool = False  # its job was submitted by a manager that is gone

@@ -1,0 +1,155 @@
+"""What all parts of a manager share: the runs in hand, the view, and how changes are recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from production.errors import ProductionError, SpoolTrouble
+from production.manager import settle
+from production.manager.lanes import Lane, Results
+from production.manager.paths import Paths
+from production.manager.plan import JobSettings
+from production.manager.rest import LONGEST_WAIT
+from production.manager.settings import Rooms, Settings
+from production.manager.work import Phase, Work
+from production.model import Change, Failed, Production, Released, Status
+from production.store import managers, productions
+from production.store.connection import Database
+from production.store.runs import RunStore
+from production.view.base import View
+
+
+class Desk:
+    """The state of one manager; everything here belongs to the loop's thread."""
+
+    def __init__(
+        self,
+        db: Database,
+        base: Production | None,
+        paths: Paths,
+        job: JobSettings,
+        rooms: Rooms,
+        settings: Settings,
+        view: View,
+    ) -> None:
+        self.db = db
+        self.production = paths.production
+        self.base = base
+        self.paths = paths
+        self.job = job
+        self.rooms = rooms
+        self.settings = settings
+        self.view = view
+        self.works: dict[int, Work] = {}
+        self.may_claim = True  # whether it is worth asking the database for more runs
+        self.results = Results()
+        self.lanes = {
+            name: Lane(name, self.results) for name in ("transfer", "batch", "files", "probe")
+        }
+        self.lease_watch = managers.LeaseWatch()
+        self.store: RunStore  # from the registration on
+        self.due: dict[str, float] = {}  # when the loop is to turn at the latest (monotonic)
+        self._changes: list[tuple[Change, Callable[[], None]]] = []
+
+    # ----------------------------------------------------------------- telling
+
+    def say(self, text: str, *, level: str = "info") -> None:
+        """Tell the user."""
+        self.view.message(text, level=level)
+
+    def warn(self, trouble: ProductionError, outlook: str) -> None:
+        """Tell the user of trouble that concerns more than one run, and what is done about it."""
+        self.say(f"{str(trouble).rstrip('.')}. {outlook}", level="warning")
+
+    def wake_at(self, what: str, when: float | None) -> None:
+        """Have the loop turn at ``when`` (monotonic) at the latest; None: no more for ``what``."""
+        self.due.pop(what, None)
+        if when is not None:
+            self.due[what] = when
+
+    def counts(self) -> dict[Status, int]:
+        """Where the production's runs stand."""
+        return productions.counts(self.db, self.production.id)
+
+    # ----------------------------------------------------------------- recording
+
+    def record(self, change: Change, then: Callable[[], None] = lambda: None) -> None:
+        """Have ``change`` recorded with the others of this turn; ``then`` if it was accepted."""
+        self._changes.append((change, then))
+
+    def flush(self) -> None:
+        """Record what has been collected, which may lead to more."""
+        while self._changes:
+            changes, self._changes = self._changes, []
+            lost = set(self.store.apply([change for change, _ in changes]))
+            for change, then in changes:
+                if change.claim in lost:
+                    self.drop(self.works.get(change.claim.run))
+                else:
+                    then()
+
+    def drop(self, work: Work | None) -> None:
+        """Let go of a run that somebody else has taken over, and touch nothing that is theirs."""
+        if work is not None:
+            self.say(f"Run {work.run} was taken over by somebody else", level="warning")
+            work.stop.set()
+            del self.works[work.run]
+
+    # ----------------------------------------------------------------- how attempts end
+
+    def fail(self, work: Work, reason: str) -> None:
+        """End an attempt that got into trouble before its job ran."""
+        self._give_up(work, self.failure(work, reason))
+
+    def release(self, work: Work, reason: str) -> None:
+        """Return a claim that has no job, without blame."""
+        self._give_up(work, Released(work.claim, reason))
+
+    def failure(self, work: Work, reason: str) -> Failed:
+        """The change that ends an attempt as failed."""
+        return Failed(work.claim, reason, self.wait_after(work), self.settings.max_attempts)
+
+    def wait_after(self, work: Work) -> float:
+        """Seconds before a run that fails now is tried again."""
+        first = self.settings.back_off
+        return float(min(first * 2**work.claim.failures, max(first, LONGEST_WAIT)))
+
+    def _give_up(self, work: Work, change: Change) -> None:
+        work.move(Phase.ENDING)
+        work.stop.set()
+        # Behind a transfer of this run that is being stopped, so that no file appears afterwards.
+        self.lanes["transfer"].do(
+            lambda: None,
+            lambda _: self._tidy(lambda: settle.discard(work), lambda: self.conclude(work, change)),
+        )
+
+    def conclude(self, work: Work, change: Change) -> None:
+        """Record how the attempt ended, tell the user, and remove the spool."""
+
+        def recorded() -> None:
+            if isinstance(change, Failed):
+                last = work.claim.failures + 1 >= change.max_attempts
+                again = "no attempts left" if last else f"next try in {change.wait:.0f} s"
+                self.say(f"Failed run: {work.run}: {change.reason} ({again})", level="warning")
+            elif isinstance(change, Released):
+                self.say(f"Released run: {work.run}: {change.reason}")
+            else:
+                self.say(f"Finished run: {work.run}")
+            self.works.pop(work.run, None)
+            self.may_claim = True
+            self._tidy(lambda: settle.discard_spool(work))
+
+        self.record(change, recorded)
+
+    def _tidy(self, action: Callable[[], None], then: Callable[[], None] = lambda: None) -> None:
+        """Remove files; one that cannot be removed is worth a word, not a failure."""
+
+        def done(result: Any) -> None:
+            if isinstance(result, SpoolTrouble):
+                self.say(str(result), level="warning")
+            elif isinstance(result, BaseException):
+                raise result
+            then()
+
+        self.lanes["files"].do(action, done)
