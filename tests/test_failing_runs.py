@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -10,11 +11,12 @@ from pathlib import Path
 import midas
 import numpy as np
 import pytest
-from experiment import PROJECT, RAW_SIZE, Experiment, experiment
+from experiment import PROJECT, Experiment, experiment
 
 pytestmark = pytest.mark.slow
 
 EXAMPLES = PROJECT / "examples"
+CUT = 3000  # bytes that are left of a raw file, in the middle of an event
 GOOD, CRASHES, TRUNCATED, MISSING, EXISTS = 2091, 2092, 2093, 2094, 2095
 
 
@@ -58,7 +60,10 @@ def use_alcapana(lab: Experiment, crashing: str) -> None:
     lab.type = "alcapana"
     lab.configure(
         environment=f'script = "{EXAMPLES}/thisdaq.sh"',
-        environment__variables=f'ALCAPANA_CRASH_RUNS = "{crashing}"',
+        environment__variables=f'''
+            PRODUCTION_EXAMPLE_PYTHON = "{sys.executable}"
+            ALCAPANA_CRASH_RUNS = "{crashing}"
+        ''',
         modules=f'alcapana = "{EXAMPLES}/MODULES"',
     )
 
@@ -70,7 +75,7 @@ def test_what_can_go_wrong_with_alcapana(tmp_path: Path) -> None:
         for run in runs:
             write_raw_file(lab.raw(run), run)
         whole = lab.raw(TRUNCATED).read_bytes()
-        lab.raw(TRUNCATED).write_bytes(whole[: len(whole) // 2])
+        lab.raw(TRUNCATED).write_bytes(whole[:CUT])
         lab.raw(MISSING).rename(lab.directory / "lost")
         mine = lab.data / f"tree/v1/tree{EXISTS:05d}.root"
         mine.parent.mkdir(parents=True)
@@ -81,14 +86,13 @@ def test_what_can_go_wrong_with_alcapana(tmp_path: Path) -> None:
         assert manager.wait() == 40
         error = closing_error(manager.said)
         assert error.startswith("ERROR: 4 of this production's runs stand at E: 2092, 2093, 2094,")
-        assert f"production retry --production=alcapana --version=1 --database={lab.database}" in error
+        assert f"--production=alcapana --version=1 --database={lab.database}" in error
         assert lab.statuses() == "FEEEE"
         reasons = lab.reasons()
         assert reasons.pop(GOOD) is None
-        said = f"cut off at byte {len(whole) // 2} in event"
         for run, expected in {
             CRASHES: r"killed by SIGSEGV: the program crashed",
-            TRUNCATED: rf"exit code 4; last line of its log: alcapana: run02093.mid: {said} \d+",
+            TRUNCATED: rf"exit code 4; last line of its log: alcapana: run02093.mid: cut off at byte {CUT} .*",
             MISSING: r"run02094\.mid is not on the archive 127\.0\.0\.1 \(550 .*\)",
             EXISTS: re.escape(f"output exists already: {mine}"),
         }.items():
@@ -127,26 +131,70 @@ def test_what_can_go_wrong_with_alcapana(tmp_path: Path) -> None:
 # --------------------------------------------------------------------------- what payloads do
 
 
-@pytest.mark.parametrize(
-    ("lines", "reason"),
-    [
-        ("exit 7", "exit code 7: the detector was off"),
-        ("echo bad magnet >&2; exit 3", "exit code 3; last line of its log: bad magnet"),
-        ('echo "no beam" > "$PM_SPOOL/reason"; exit 3', "exit code 3: no beam"),
-        ("exit 0", "did not write {bytes}"),
-        (': > "$2"; exit 0', "did not write {bytes}: it is empty"),
-        ("kill -KILL $$", "killed by SIGKILL: killed from outside, often for want of memory"),
-        ("rm $1", "exit code 1; last line of its log: {script}: line 5: {raw}: No such file or dir"),
-    ],
-)
-def test_a_payload_that_fails_says_why(lab: Experiment, lines: str, reason: str) -> None:
-    lab.trouble(2092, lines)
+# What the payload of a run does, and the reason that it is to have.
+TROUBLES = {
+    1: ("exit 7", "exit code 7: the detector was off"),
+    2: ("echo bad magnet >&2; exit 3", "exit code 3; last line of its log: bad magnet"),
+    3: ('echo "no beam" > "$PM_SPOOL/reason"; exit 3', "exit code 3: no beam"),
+    4: ("exit 0", r"did not write \S+/bytes/v1/\S+\.txt"),
+    5: (': > "$2"; exit 0', r"did not write \S+/bytes/v1/\S+\.txt: it is empty"),
+    6: ("kill -KILL $$", "killed by SIGKILL: killed from outside, often for want of memory"),
+}
+
+
+def test_a_payload_that_fails_says_why(tmp_path: Path) -> None:
+    with experiment(tmp_path, runs=range(1, 9)) as lab:
+        lab.open_archive()
+        for run, (lines, _) in TROUBLES.items():
+            lab.trouble(run, lines)
+        manager = lab.start()
+        assert manager.wait() == 40
+        assert lab.statuses() == "EEEEEEFF"
+        reasons = lab.reasons()
+        for run, (_, expected) in TROUBLES.items():
+            assert re.fullmatch(expected, str(reasons[run]))
+        assert "6 of this production's runs stand at E: 1, 2, 3, 4, 5, 6." in closing_error(
+            manager.said
+        )
+        lab.check_nothing_under_way()
+
+
+def test_a_failed_run_rests_before_it_is_tried_again(lab: Experiment) -> None:
+    lab.configure(defaults='pause = 0.2\nspacelim = "100%"\nback_off = 0.8\nmax_attempts = 3')
+    lab.trouble(2092, "exit 7")
+    assert lab.start().wait() == 40
+    times = [
+        [datetime.fromisoformat(str(time)) for time in row]
+        for row in lab.rows("SELECT claimed, stop FROM attempt WHERE run = 2092 ORDER BY attempt")
+    ]
+    assert len(times) == 3
+    assert times[1][0] - times[0][1] >= timedelta(seconds=0.8)
+    assert times[2][0] - times[1][1] >= timedelta(seconds=1.6)
+
+
+def test_a_run_that_only_once_failed_finishes(lab: Experiment) -> None:
+    once = lab.directory / "once"
+    lab.trouble(2092, f"[[ -e {once} ]] || {{ touch {once}; exit 7; }}")
     manager = lab.start()
-    assert manager.wait() == 40
+    assert manager.wait() == 0
+    lab.check_all_finished()
+    assert lab.outcomes(2092) == ["failed", "finished"]
+    assert lab.reasons()[2092] is None
+    (failed, finished) = logs(lab, 2092)
+    assert failed[0].name == "count.run02092.attempt1.out"
+    assert finished[0].name == "count.run02092.out"
+    assert failed[0].exists()
+
+
+def test_the_number_of_attempts_can_be_chosen(lab: Experiment) -> None:
+    lab.trouble(2092, "exit 7")
+    assert lab.start("--max-attempts=1").wait() == 40
     assert lab.statuses() == "FEF"
-    expected = reason.format(
-        bytes=f"{lab.data}/bytes/v1/.bytes02092.a3.txt",
-        script=f"{lab.directory}/count.sh",
-        raw="",
-    )
-    assert str(lab.reasons()[2092]).startswith(expected)
+    assert lab.outcomes(2092) == ["failed"]
+    assert lab.start("--max-attempts=1").wait() == 40  # a run at E stays there
+    assert lab.outcomes(2092) == ["failed"]
+
+    lab.trouble(2092, "")
+    assert "1 runs will be tried again: [2092]" in lab.production("retry", "--production=count")
+    lab.finish()
+    assert lab.outcomes(2092) == ["failed", "finished"]

@@ -55,9 +55,7 @@ def test_every_command_of_the_readme_does_what_is_shown(tmp_path: Path) -> None:
         (tmp_path / name).symlink_to(PROJECT / name)
     programs = tmp_path / ".venv" / "bin"
     programs.mkdir(parents=True)
-    (programs / "production").write_text(
-        f'#!/bin/sh\nexec "{sys.executable}" -m production "$@"\n'
-    )
+    (programs / "production").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m production "$@"\n')
     (programs / "production").chmod(0o755)
     (programs / "python3").symlink_to(sys.executable)
     (programs / "activate").write_text(f'PATH="{programs}:{Path(sys.executable).parent}:$PATH"\n')

@@ -52,7 +52,7 @@ class Jobs:
         if isinstance(result, BaseException):
             raise result
         for work, trouble in zip(works, result, strict=True):
-            if work.phase is not Phase.PREPARING:
+            if work.phase is not Phase.PREPARING or work.stop.is_set():
                 continue  # given up in the meantime
             if trouble is None:
                 self._intend(work)
