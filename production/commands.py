@@ -33,14 +33,18 @@ def run(
     timeout: float = DEFAULT_TIMEOUT,
     stdin: str = "",
     accept: Sequence[int] = (0,),
+    unset: tuple[str, ...] = (),
 ) -> Completed:
     """Run ``argv`` and return what it printed.
+
+    It does not see environment variables whose names begin with one of ``unset``.
 
     Raises CommandMissing, CommandTimeout, or CommandError when the exit code is not one of
     ``accept``; the error carries the first line of stderr.
     """
     shown = " ".join(argv)
-    environment = {**os.environ, "LC_ALL": "C", "LANG": "C"}
+    seen = {name: value for name, value in os.environ.items() if not name.startswith(unset)}
+    environment = {**seen, "LC_ALL": "C", "LANG": "C"}
     try:
         process = subprocess.Popen(
             argv,
@@ -55,7 +59,7 @@ def run(
     except OSError as error:
         raise CommandError(command=shown, what=error.strerror or str(error)) from None
     try:
-        out, err = process.communicate(stdin.encode(), timeout=timeout)
+        out, err = process.communicate(os.fsencode(stdin), timeout=timeout)
     except BaseException as error:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)

@@ -8,7 +8,10 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 from production.model import (
     Change,
@@ -39,7 +42,7 @@ TABLES = (
     *("lawful_change", "run", "attempt", "output", "unclaimed"),
 )
 
-Row = tuple[object, ...]
+Row = tuple[Any, ...]
 Dump = dict[str, list[Row]]
 
 
@@ -48,8 +51,9 @@ class Bookkeeping:
 
     def __init__(self, directory: Path) -> None:
         self.path = directory / "production.db"
-        migrations.create(self.path)
+        self.path.write_bytes(_new_database())
         self.db = Database(self.path)
+        self.db.rows("PRAGMA synchronous = OFF")  # nobody pulls the plug on a test
 
     def label(self, runs: Iterable[int], dataset: str = "SiR2", **labels: object) -> None:
         """Enter runs in a dataset, gold ones unless told otherwise."""
@@ -72,11 +76,11 @@ class Bookkeeping:
         """What a query finds, as plain tuples."""
         return [tuple(row) for row in self.db.rows(sql, parameters)]
 
-    def column(self, sql: str, *parameters: object) -> list[object]:
+    def column(self, sql: str, *parameters: object) -> list[Any]:
         """The first column of what a query finds."""
         return [row[0] for row in self.rows(sql, *parameters)]
 
-    def cell(self, sql: str, *parameters: object) -> object:
+    def cell(self, sql: str, *parameters: object) -> Any:
         """The only value that a query finds."""
         ((value,),) = self.rows(sql, *parameters)
         return value
@@ -92,6 +96,15 @@ class Bookkeeping:
     def commits(self) -> int:
         """How many transactions have changed the file (fileformat2.html, file change counter)."""
         return int.from_bytes(self.path.read_bytes()[24:28], "big")
+
+
+@cache
+def _new_database() -> bytes:
+    """What ``production init`` makes, made once."""
+    with TemporaryDirectory() as directory:
+        path = Path(directory) / "production.db"
+        migrations.create(path)
+        return path.read_bytes()
 
 
 @contextmanager

@@ -139,6 +139,7 @@ class Experiment:
         self._archive: Archive | None = None
         self._reservation = _bound_socket(0)  # keeps the port while the archive is down
         self._port = self._reservation.getsockname()[1]
+        self.archive_url = f"ftp://{HOST}:{self._port}/"
         self._silence: socket.socket | None = None
         self._build()
 
@@ -162,7 +163,7 @@ class Experiment:
     def configure(self, **sections: str) -> None:
         """Write the configuration anew; ``sections`` replace tables or add some."""
         tables = {
-            "archive": f'url = "ftp://{HOST}:{self._port}/"',
+            "archive": f'url = "{self.archive_url}"',
             "batch.local": "slots = 3",
             "space": 'probe = "statvfs"',
             "defaults": 'pause = 0.2\nspacelim = "100%"\nback_off = 0.5',
@@ -377,7 +378,7 @@ class Experiment:
         self.check_nothing_under_way()
         assert self.statuses() == "F" * len(self.runs)
         for run, path, olog, elog in self.rows("SELECT run, bytes, olog, elog FROM count_v1"):
-            assert Path(str(path)).read_text() == f"{RAW_SIZE + int(str(run))}\n"
+            assert Path(str(path)).read_text() == f"{self.raw(int(str(run))).stat().st_size}\n"
             assert Path(str(olog)).exists()
             assert Path(str(elog)).exists()
         for run in self.runs:

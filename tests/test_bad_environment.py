@@ -119,7 +119,7 @@ def test_a_database_that_is_only_readable(lab: Laboratory) -> None:
         "private copy with --database."
     )
     assert refused(lab, *START, plain_user=True) == (code, line)
-    for command in READING:
+    for command in (*READING, ["run", *START, "--dry-run"]):
         said = lab.production(*command, plain_user=True)
         assert (said.code, said.err) == (0, "")
 
@@ -475,11 +475,14 @@ def test_an_archive_that_cannot_be_reached_is_no_reason_to_end(lab: Laboratory) 
     with closing(socket.socket()) as nobody:  # bound, but it does not listen
         nobody.bind(("127.0.0.1", 0))
         lab.configure(archive=f'url = "ftp://127.0.0.1:{nobody.getsockname()[1]}/"')
-        said = lab.command(
-            "timeout", "--preserve-status", "3", "run_production.py", *START, "--pause=0.1"
-        )
-    assert said.code == 143
-    (warning,) = [line for line in said.lines if line.startswith("WARNING")]
-    assert warning.startswith("WARNING: Archive 127.0.0.1 cannot be reached: port ")
+        script = """
+            run_production.py "$@" > out &
+            until grep -q WARNING out; do sleep 0.1; done
+            sleep 1
+            kill $! && wait $!"""
+        said = lab.command("timeout", "100", "bash", "-c", script, "-", *START, "--pause=0.1")
+    assert (said.code, said.err) == (143, "")
+    (warning,) = re.findall(r"WARNING: (.*)", (lab.home / "out").read_text())
+    assert warning.startswith("Archive 127.0.0.1 cannot be reached: port ")
     assert warning.endswith("Connection refused. Will try again later.")
     assert set(lab.rows("SELECT status, attempt FROM alcapana_v2")) == {("N", 1)}

@@ -7,7 +7,6 @@ import configparser
 import inspect
 import re
 import shutil
-import socket
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -331,7 +330,6 @@ def neutral(text: str, lab: Laboratory | None = None) -> str:
     if lab is not None:
         text = text.replace(str(lab.home), "/home/me").replace(str(PROJECT), "/shared")
         text = text.replace(f"|{current_user()}|", "|me|")
-        text = text.replace(socket.gethostname(), "node1")
     text = text.replace("/shared/production/sge_scripts", "/shared/sge_scripts")
     text = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d{6})?", "TIME", text)
     text = re.sub(r'"time": [\d.]+', '"time": TIME', text)

@@ -304,7 +304,7 @@ def test_everything_is_checked_in_a_dry_run_as_well(lab: Laboratory) -> None:
         (["datasets", "import", "data/MODULES"], 19, "data/MODULES:1: unknown column 'common/mtr"),
         (["datasets", "list", "--output=xml"], 2, "argument --output: invalid choice: 'xml'"),
         (["import", "nosuch.db"], 19, "nosuch.db: No such file or directory. Nothing was import"),
-        (["import", "data"], 19, "data: it cannot be read as a database"),
+        (["import", "data"], 19, "data: it is not a file. Nothing was imported."),
         (["import", "data/MODULES"], 19, "data/MODULES: it cannot be read as a database"),
         (["import", "{database}"], 19, "{database}: it is a database of this program, not an old"),
         (["status", "--database=nosuch.db"], 10, "Database nosuch.db does not exist. Create it "),

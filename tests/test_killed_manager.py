@@ -171,6 +171,18 @@ def test_a_manager_takes_over_from_a_dead_one_while_it_works(tmp_path: Path) -> 
         assert lab.completions() == dict.fromkeys(lab.runs, 1)
 
 
+def test_a_dead_managers_claim_does_not_wait_for_a_long_download(lab: Experiment) -> None:
+    lab.open_archive(rate=20_000)
+    first = lab.start("--nproc=1", "--nprep=0")
+    first.until(lambda: lab.statuses() == "CNN", "its share")
+    second = lab.start(patch="from production.manager import loop; loop.REPAIR_EVERY = 0.2")
+    second.until_it_says("Downloading run: 2092")
+    first.send(signal.SIGKILL)
+    first.wait()
+    second.until_it_says("Released run: 2091: its manager is gone")
+    assert lab.archive_log("sent") == []
+
+
 def test_each_run_has_one_heir(lab: Experiment) -> None:
     dead = running(lab)
     dead.send(signal.SIGKILL)

@@ -131,7 +131,7 @@ def small_and_large(
                 first = 10_000 * number
                 books.label(range(first, first + size), f"set{number}", tranche=1)
                 books.label(range(first + size, first + 2 * size), f"set{number}", tranche=2)
-            books.label(range(0, 2 * size), "SiR2", tranche=2)
+            books.label(range(2 * size), "SiR2", tranche=2)
             store = books.manager(books.start())
             half = store.claim(10 * size, RunFilter(tranches=(1,)))
             for change in (submitted, finished):
@@ -178,7 +178,7 @@ def test_minding_managers_costs_the_same_whatever_else_there_is(
         dead = RunStore(store.db, store.production, store.manager + 1000)
         managers.beat(store.db, store.manager)
         managers.holders(store.db, store.production.id, store.manager)
-        assert store.take_over(dead.manager) == store.held() == store.at_error(10) == []
+        assert (store.take_over(dead.manager), store.held(), store.at_error(10)) == ([], [], [])
 
     small, large = (cost(books, mind) for books in small_and_large)
     assert 0 < large < 1.3 * small

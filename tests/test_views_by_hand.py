@@ -1,4 +1,4 @@
-"""The views ``<type>_v<version>``: what people see and do with sqlite3, through Python or a shell."""
+"""The views ``<type>_v<version>``: what people see and do by hand, with Python or the shell."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from production.store.productions import retry
 from production.store.runs import RunStore
 from production.store.views import view_statements
 
-MODULES = "[ MODULES ]\nPlotMass\nµ − ✓\n"
+MODULES = "[ MODULES ]\nPlotMass\nµ ✓\n"
 N, C, R, F, E, WAITING = 1, 2, 3, 4, 5, 6  # the runs of the fixture, by what became of them
 By = Callable[[str], list[list[str]]]
 

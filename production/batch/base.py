@@ -1,23 +1,34 @@
 """What every batch system can do for the manager, and how one is chosen.
 
-A system is a module of this room with one function ``open_system(options)``.  A job is always
-``bash WRAPPER SPOOL``; its orders are in the spool already when it is submitted.
+A system is a module of this room with one function ``open_system(options)``, or one of another
+package that registers its module as an entry point of the group ``production.batch``.  A job is
+always ``bash WRAPPER SPOOL``; its orders are in the spool already when it is submitted.
 """
 
 from __future__ import annotations
 
 import importlib
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 import production
 from production.errors import SubmissionRefused, UsageError
 from production.model import JobHandle, JobOrder, JobState
 
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
 WRAPPER = Path(production.__file__).parent / "sge_scripts" / "job.sh"
 
-_MODULES: Mapping[str, str] = {"local": "production.batch.local"}
+AUTO = "auto"
+ENTRY_POINTS = "production.batch"
+
+_MODULES: Mapping[str, str] = {
+    "local": "production.batch.local",
+    "slurm": "production.batch.slurm",
+}
 
 
 class BatchSystem(Protocol):
@@ -53,6 +64,14 @@ class BatchSystem(Protocol):
         """
         ...
 
+    def reason_of(self, jobs: Sequence[JobHandle]) -> dict[str, str]:
+        """Why jobs that ``poll`` called GONE ended, by job name, in words that users read.
+
+        As far as the batch system or its accounting remembers, which may take them a minute;
+        other jobs are left out.  Never fails: not to know a reason is no trouble.
+        """
+        ...
+
     def describe(self, job: JobOrder) -> str:
         """The command that would submit the job and the job script, for people to read."""
         ...
@@ -64,7 +83,16 @@ class BatchSystem(Protocol):
 
 def known_systems() -> tuple[str, ...]:
     """The names that ``open_batch`` takes."""
-    return tuple(_MODULES)
+    return (*_MODULES, *(point.name for point in _others()))
+
+
+def choose(name: str) -> str:
+    """``name``, or in place of ``auto`` the system whose commands this host has."""
+    if name != AUTO:
+        return name
+    if shutil.which("sbatch"):
+        return "slurm"
+    return "local"
 
 
 def open_batch(name: str, options: Mapping[str, object]) -> BatchSystem:
@@ -72,8 +100,25 @@ def open_batch(name: str, options: Mapping[str, object]) -> BatchSystem:
 
     Raises UsageError for a name that is not known, ConfigurationError for wrong options.
     """
-    if name not in _MODULES:
-        known = ", ".join(known_systems())
-        raise UsageError(text=f"There is no batch system {name!r}. Known batch systems: {known}")
-    module = importlib.import_module(_MODULES[name])
+    if name in _MODULES:
+        module = importlib.import_module(_MODULES[name])
+    else:
+        point = next((point for point in _others() if point.name == name), None)
+        if point is None:
+            known = ", ".join(known_systems())
+            raise UsageError(
+                text=f"There is no batch system {name!r}. Known batch systems: {known}"
+            )
+        try:
+            module = point.load()
+        except Exception as error:
+            what = f"The batch system {name!r} ({point.value}) cannot be loaded: {error!r}"
+            raise UsageError(text=what) from error
     return cast(BatchSystem, module.open_system(options))
+
+
+def _others() -> Sequence[EntryPoint]:
+    """The systems of other packages."""
+    from importlib.metadata import entry_points
+
+    return [point for point in entry_points(group=ENTRY_POINTS) if point.name not in _MODULES]

@@ -123,6 +123,10 @@ class LocalSystem:
             what = "; ".join(f"{names[s]} (pids {_listed(pids)})" for s, pids in left.items())
             raise BatchError(system=self.name, what=f"jobs could not be ended: {what}")
 
+    def reason_of(self, jobs: Sequence[JobHandle]) -> dict[str, str]:  # noqa: ARG002
+        """See BatchSystem; this machine keeps no account."""
+        return {}
+
     def describe(self, job: JobOrder) -> str:
         """See BatchSystem."""
         spool, out, err = (shlex.quote(str(p)) for p in (job.spool, job.stdout, job.stderr))

@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 
 from production import config as configuration
-from production.batch.base import open_batch
+from production.batch.base import choose, open_batch
 from production.cli.parser import expanded
 from production.config import Configuration
 from production.errors import (
@@ -140,7 +140,7 @@ def open_session(options: argparse.Namespace) -> Iterator[Session]:
         production, base = _productions(db, options, recipe)
         open_ = cache(lambda name: open_batch(name, config.batch.options.get(name, {})))
         rooms = Rooms(
-            batch=open_(options.batch or config.batch.system),
+            batch=open_(choose(options.batch or config.batch.system)),
             probe=open_probe(config.space.probe, config.data, config.space.device),
             archive=_archive(config, recipe),
             open_batch=open_,

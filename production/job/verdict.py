@@ -64,9 +64,12 @@ def judge(record: JobRecord, exit_codes: Mapping[int, str], elog: Path) -> Verdi
     return Verdict(ok=False, reason=reason, exit_code=record.exit_code, record=record)
 
 
-def lost(elog: Path) -> Verdict:
-    """For a job that is gone and left no record."""
-    reason = "the job vanished without an exit record (killed, or its node failed)"
+def lost(elog: Path, why: str = "") -> Verdict:
+    """For a job that is gone and left no record; ``why``: what the batch system says of it."""
+    if why:
+        reason = f"the job left no exit record; the batch system says: {why}"
+    else:
+        reason = "the job vanished without an exit record (killed, or its node failed)"
     return Verdict(ok=False, reason=reason + _last_words(elog))
 
 

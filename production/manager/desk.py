@@ -116,13 +116,17 @@ class Desk:
         return float(min(first * 2**work.claim.failures, max(first, LONGEST_WAIT)))
 
     def _give_up(self, work: Work, change: Change) -> None:
+        fetching = work.phase is Phase.FETCHING
         work.move(Phase.ENDING)
         work.stop.set()
-        # Behind a transfer of this run that is being stopped, so that no file appears afterwards.
-        self.lanes["transfer"].do(
-            lambda: None,
-            lambda _: self._tidy(lambda: settle.discard(work), lambda: self.conclude(work, change)),
-        )
+
+        def tidy(_: Any = None) -> None:
+            self._tidy(lambda: settle.discard(work), lambda: self.conclude(work, change))
+
+        if fetching:  # wait until its transfer has stopped, so that no file appears afterwards
+            self.lanes["transfer"].do(lambda: None, tidy)
+        else:
+            tidy()
 
     def conclude(self, work: Work, change: Change) -> None:
         """Record how the attempt ended, tell the user, and remove the spool."""

@@ -24,6 +24,10 @@ from production.manager.work import Phase, Work
 from production.model import Usage
 from production.store import productions
 
+# Seconds after which the tape is asked for once more: an archive may have forgotten the request,
+# or have needed the place on its disk before the file's turn came.
+STAGE_EVERY = 600.0
+
 
 class Space(StrEnum):
     """What is known about the space."""
@@ -106,6 +110,8 @@ class Intake:
         if archive is None:
             return
         files = [file for work in works for file in self._archive_files(work).values()]
+        for work in works:
+            work.stage_again = time.monotonic() + STAGE_EVERY
 
         def staged(result: Any) -> None:
             if isinstance(result, ArchiveUnavailable | NetrcError):
@@ -131,10 +137,9 @@ class Intake:
             or any(work.phase is Phase.FETCHING for work in works)
         ):
             return
-        if unstaged := [work for work in waiting if not work.staged]:
-            for work in unstaged:
-                work.staged = True
-            self._stage(unstaged)
+        now = time.monotonic()
+        if overdue := [work for work in waiting if work.stage_again <= now]:
+            self._stage(overdue)
         work = min(waiting, key=lambda work: work.not_before)
         if work.not_before > time.monotonic():
             desk.wake_at("fetch", work.not_before)
@@ -168,7 +173,7 @@ class Intake:
         if not isinstance(result, BaseException) or isinstance(result, NotOnDisk | FileMissing):
             self._archive_rest.over()  # it knows its files again
         if isinstance(result, NotOnDisk):
-            if time.monotonic() - work.claimed > desk.settings.stage_timeout:
+            if time.monotonic() - work.waits_since > desk.settings.stage_timeout:
                 desk.fail(work, f"{result}; it did not arrive within the stage time-out")
             else:
                 work.move(Phase.CLAIMED)
@@ -191,8 +196,7 @@ class Intake:
     def _rest(self, error: ProductionError) -> None:
         """Leave the archive alone; when it is back it may have forgotten what to stage."""
         for work in self._desk.works.values():
-            if work.phase in {Phase.CLAIMED, Phase.FETCHING}:
-                work.staged = False
+            work.stage_again, work.waits_since = 0.0, time.monotonic()
         if self._archive_rest.begin(self._desk.settings.pause):
             self._desk.warn(error, "Will try again later.")
 
@@ -213,13 +217,13 @@ class Intake:
         self._space = Space.OK if result.fraction < limit else Space.SHORT
         if self._space is Space.SHORT:
             what = (
-                f"disk space is short: {result.fraction:.0%} of it is used "
+                f"Disk space is short: {result.fraction:.0%} of it is used "
                 f"({result.source}), the limit is {limit:.0%}"
             )
             self._give_back(what)
             if before is not Space.SHORT:
                 rest = "Nothing new is downloaded until there is room; running jobs go on."
-                say(f"{what.capitalize()}. {rest}", level="warning")
+                say(f"{what}. {rest}", level="warning")
         elif before is Space.SHORT:
             say("Disk space has become available.")
 

@@ -137,6 +137,7 @@ class Jobs:
         for work in result.gone:
             # Its exit record may still be on its way through a network filesystem.
             work.missing_since = work.missing_since or now
+            work.why = result.reasons.get(work.name, work.why)
             if now - work.missing_since >= self._desk.settings.record_grace:
                 self._settle(work)
         for work in result.known:

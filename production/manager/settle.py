@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import shutil
 import signal
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from production.batch.base import BatchSystem
@@ -31,6 +31,7 @@ from production.model import (
     Change,
     Failed,
     Finished,
+    JobHandle,
     JobOrder,
     JobRecord,
     JobState,
@@ -46,6 +47,7 @@ class Look:
     ended: Sequence[Work]  # have left their record
     gone: Sequence[Work]  # no record, and the batch system does not know them
     known: Sequence[Work]  # pending or running
+    reasons: Mapping[str, str] = field(default_factory=dict)  # why jobs of ``gone`` ended, by name
     asked: bool = True
     trouble: QueryFailed | None = None  # the batch system did not answer: nothing is known
 
@@ -90,17 +92,29 @@ def look(works: Sequence[Work], ask: bool) -> Look:
     missing = [work for work in others if states.get(work.name, JobState.GONE) is JobState.GONE]
     late = [work for work in missing if (work.spool / RECORD).exists()]
     known = [work for work in others if work not in missing]
-    return Look([*ended, *late], [work for work in missing if work not in late], known)
+    gone = [work for work in missing if work not in late]
+    return Look([*ended, *late], gone, known, _reasons(gone))
 
 
 def _poll(works: Sequence[Work]) -> dict[str, JobState]:
-    systems: dict[str, tuple[BatchSystem, list[Work]]] = {}
-    for work in works:
-        systems.setdefault(work.batch.name, (work.batch, []))[1].append(work)
     states: dict[str, JobState] = {}
-    for system, group in systems.values():
-        states.update(system.poll([work.handle for work in group]))
+    for system, handles in _by_system(works):
+        states.update(system.poll(handles))
     return states
+
+
+def _reasons(works: Sequence[Work]) -> dict[str, str]:
+    reasons: dict[str, str] = {}
+    for system, handles in _by_system(works):
+        reasons.update(system.reason_of(handles))
+    return reasons
+
+
+def _by_system(works: Sequence[Work]) -> Iterable[tuple[BatchSystem, list[JobHandle]]]:
+    systems: dict[str, tuple[BatchSystem, list[JobHandle]]] = {}
+    for work in works:
+        systems.setdefault(work.batch.name, (work.batch, []))[1].append(work.handle)
+    return systems.values()
 
 
 def _as_query_failed(error: CommandError) -> QueryFailed:
@@ -134,6 +148,8 @@ def settle(work: Work, max_attempts: int, wait: float) -> Change:
         if work.adopted:
             return Released(work.claim, "its manager was gone before its job started")
         reason = "the job vanished from the batch system before it started: was it cancelled?"
+        if work.why:
+            reason = f"the job never started; the batch system says: {work.why}"
         return Failed(work.claim, reason, wait, max_attempts)
     verdict = _verdict(work, record)
     if verdict.ok and record is not None:
@@ -150,7 +166,7 @@ def settle(work: Work, max_attempts: int, wait: float) -> Change:
 def _verdict(work: Work, record: JobRecord | None) -> Verdict:
     elog = work.paths.logs(work.claim)[1]
     if record is None:
-        return lost(elog)
+        return lost(elog, work.why)
     verdict = judge(record, work.paths.recipe.exit_codes, elog)
     if not verdict.ok:
         return verdict

@@ -38,9 +38,9 @@ class Work:
     name: str  # of its job
     phase: Phase = Phase.CLAIMED
     since: float = field(default_factory=time.monotonic)  # in this phase
-    claimed: float = field(default_factory=time.monotonic)
+    waits_since: float = field(default_factory=time.monotonic)  # for its tape
     inputs: dict[str, Path] = field(default_factory=dict)
-    staged: bool = True  # the archive was asked for its files
+    stage_again: float = 0.0  # monotonic; ask for its tape then
     fetched: bool = False  # bytes from the archive are on disk
     not_before: float = 0.0  # monotonic; tape not ready: ask again then
     done: int = 0  # bytes fetched
@@ -51,6 +51,7 @@ class Work:
     adopted: bool = False  # its job was submitted by a manager that is gone
     trouble: str = ""  # what was said about it last
     missing_since: float | None = None  # when the batch system first did not know the job
+    why: str = ""  # how its job ended, as the batch system tells
     stop: threading.Event = field(default_factory=threading.Event)  # ends its transfer
 
     @property

@@ -1,0 +1,284 @@
+"""What all batch systems with a queue on a server have in common.
+
+A subclass is a system: how a submission is written in its own words, and how its queue is read.
+The commands go through ``production.commands``.  Whatever is not an answer (an error, a time-out,
+output that makes no sense) leaves open what became of the jobs, and is raised as such.
+"""
+
+from __future__ import annotations
+
+import shlex
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import cast
+
+from production import commands
+from production.batch.together import Place, Together, divide
+from production.errors import (
+    BatchError,
+    CommandError,
+    ConfigurationError,
+    QueryFailed,
+    SubmissionRefused,
+)
+from production.model import JobHandle, JobOrder, JobState
+
+# Seconds that cancelled jobs may take to disappear.  SLURM by default gives a job 30 s between
+# SIGTERM and SIGKILL, and a node may be slow to tell.
+PATIENCE = 75.0
+_LONGEST_GLANCE = 5.0  # seconds between two looks at them
+_CHUNK = 500  # ids on one command line
+
+
+@dataclass(frozen=True)
+class Site:
+    """The options of the configuration, the same for all systems."""
+
+    queue: str | None = None  # SLURM's partition
+    project: str | None = None  # SLURM's account
+    options: tuple[str, ...] = ()  # handed to the submission command as they are
+    arrays: bool = True
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A job in the answer of a queue."""
+
+    id: str  # with its index, when it is an element of an array
+    place: Place
+    state: JobState
+    why: str = ""  # how it ended, as far as the queue still tells
+
+
+def read_site(system: str, options: Mapping[str, object], forbidden: Mapping[str, str]) -> Site:
+    """The table [batch.SYSTEM]; ``forbidden``: options of the command and why not to use them.
+
+    Raises ConfigurationError.
+    """
+
+    def refuse(what: str) -> ConfigurationError:
+        return ConfigurationError(where=f"[batch.{system}]", what=what)
+
+    def text(name: str) -> str | None:
+        value = options.get(name)
+        if value is not None and not _is_word(value):
+            raise refuse(f"{name} must be a text in quotes, not {value!r}")
+        return cast(str | None, value)
+
+    known = tuple(field.name for field in fields(Site))
+    for name in options:
+        if name not in known:
+            raise refuse(f"{name!r} is not an option. Options: {', '.join(known)}")
+    words = options.get("options", [])
+    if not isinstance(words, list) or not all(map(_is_word, words)):
+        raise refuse(f'options must be a list of texts such as ["--x=y"], not {words!r}')
+    for word in words:
+        if why := forbidden.get(word.partition("=")[0]):
+            raise refuse(f"options: {word} cannot be used: {why}")
+    arrays = options.get("arrays", True)
+    if not isinstance(arrays, bool):
+        raise refuse(f"arrays must be true or false, not {arrays!r}")
+    return Site(text("queue"), text("project"), tuple(words), arrays)
+
+
+def _is_word(value: object) -> bool:
+    return isinstance(value, str) and bool(value) and "\0" not in value
+
+
+class ClusterSystem(ABC):
+    """A batch system with a queue; see BatchSystem."""
+
+    name: str
+    largest_array: int
+    index: str  # the shell's word for an element's index
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._known: dict[str, _Known] = {}  # by job name: what the last poll and later calls used
+        self._why: dict[str, str] = {}  # by job name: how those ended that the queue showed as such
+
+    # ----------------------------------------------------------------- what a system must know
+
+    @abstractmethod
+    def command(self, jobs: Together) -> list[str]:
+        """The submission command, which reads the script from its standard input."""
+
+    @abstractmethod
+    def accepted(self, answer: commands.Completed) -> str:
+        """The id that the submission command gave; raises SubmissionRefused or BatchError."""
+
+    @abstractmethod
+    def element(self, job: str, index: int) -> str:
+        """The id of an element of the array ``job``."""
+
+    @abstractmethod
+    def is_id(self, text: str) -> bool:
+        """Whether a job of this system can have this id."""
+
+    @abstractmethod
+    def listed(self, ids: Collection[str], names: Collection[str]) -> list[Listed]:
+        """The jobs in the queue with these ids or, where that is all we know, these names.
+
+        Others may be among them.  Raises BatchError or CommandError when the answer is unknown.
+        """
+
+    @abstractmethod
+    def delete(self, ids: Sequence[str]) -> None:
+        """Have jobs ended; some may be gone already.  Raises CommandError."""
+
+    @abstractmethod
+    def reasons(self, ids: Collection[str]) -> dict[str, str]:
+        """How jobs ended, by id, as far as the accounting knows; raises CommandError."""
+
+    # ----------------------------------------------------------------- what follows from it
+
+    def submit(self, jobs: Sequence[JobOrder]) -> list[str | SubmissionRefused]:
+        """See BatchSystem; jobs with the same requirements go as one array."""
+        answers: dict[str, str | SubmissionRefused] = {}
+        for group in divide(jobs, self.largest_array if self._site.arrays else 1):
+            answers.update(self._submit(group))
+        return [answers[job.name] for job in jobs]
+
+    def _submit(self, jobs: Together) -> dict[str, str | SubmissionRefused]:
+        unwritable = self._write_notes(jobs)
+        if unwritable:
+            rest = tuple(job for job in jobs.jobs if job.name not in unwritable)
+            return {**unwritable, **(self._submit(Together(rest)) if rest else {})}
+        try:
+            answer = commands.run(
+                self.command(jobs), stdin=jobs.script(self.index), accept=range(256)
+            )
+            first = self.accepted(answer)
+        except SubmissionRefused as refused:
+            return {job.name: refused for job in jobs.jobs}
+        except CommandError as error:
+            raise BatchError(system=self.name, what=f"no answer to a submission: {error}") from None
+        ids: dict[str, str | SubmissionRefused] = {}
+        for index, job in enumerate(jobs.jobs, 1):
+            place = jobs.place(index)
+            id_ = first if place.index is None else self.element(first, place.index)
+            self._known[job.name] = _Known(place, id_)
+            ids[job.name] = id_
+        return ids
+
+    def _write_notes(self, jobs: Together) -> dict[str, str | SubmissionRefused]:
+        """Write what names the jobs' places; which jobs cannot be submitted for want of it."""
+        refused: dict[str, str | SubmissionRefused] = {}
+        for index, job in enumerate(jobs.jobs, 1):
+            try:
+                jobs.place(index).write(job.spool)
+            except OSError as error:
+                what = f"{error.filename}: {error.strerror}"
+                refused[job.name] = SubmissionRefused(system=self.name, what=what)
+        return refused
+
+    def poll(self, jobs: Sequence[JobHandle]) -> dict[str, JobState]:
+        """See BatchSystem."""
+        self._known = {job.name: self._look_up(job) for job in jobs}
+        found = self._find(jobs)
+        self._why = {name: listed.why for name, listed in found.items() if listed.why}
+        gone = JobState.GONE
+        return {j.name: found[j.name].state if j.name in found else gone for j in jobs}
+
+    def cancel(self, jobs: Sequence[JobHandle]) -> None:
+        """See BatchSystem; waits until the queue no longer has the jobs."""
+        deadline = time.monotonic() + PATIENCE
+        trouble: BatchError | CommandError | None = None
+        glance = 0.2
+        left = self._active(jobs)
+        for ids in chunks(left, _CHUNK):
+            try:
+                self.delete(ids)
+            except CommandError as error:
+                trouble = error
+        while left and time.monotonic() < deadline:
+            time.sleep(glance)
+            glance = min(glance * 1.5, _LONGEST_GLANCE)
+            try:
+                left = self._active(jobs)
+            except QueryFailed as error:
+                trouble = error
+        if left:
+            what = f"jobs could not be ended: {', '.join(left)}"
+            raise BatchError(system=self.name, what=f"{what} ({trouble})" if trouble else what)
+
+    def reason_of(self, jobs: Sequence[JobHandle]) -> dict[str, str]:
+        """See BatchSystem."""
+        names = {id_: job.name for job in jobs if (id_ := self._look_up(job).id)}
+        try:
+            told = self.reasons(names) if names else {}
+        except CommandError:  # there need not be any accounting, and it need not answer now
+            told = {}
+        seen = {job.name: self._why[job.name] for job in jobs if job.name in self._why}
+        return {**seen, **{names[id_]: reason for id_, reason in told.items() if id_ in names}}
+
+    def describe(self, job: JobOrder) -> str:
+        """See BatchSystem."""
+        alone = Together((job,))
+        try:
+            script = job.script.read_text(errors="replace")
+        except OSError as error:
+            script = f"(unreadable: {error.strerror})\n"
+        return (
+            f"{shlex.join(self.command(alone))} << 'END'\n{alone.script(self.index)}END\n"
+            f"\n# {job.script}\n{script}"
+        )
+
+    def close(self) -> None:  # noqa: B027 - nothing is held
+        """See BatchSystem."""
+
+    # ----------------------------------------------------------------- finding jobs in the queue
+
+    def _active(self, jobs: Sequence[JobHandle]) -> list[str]:
+        """The ids of the jobs that the queue still has."""
+        found = self._find(jobs).values()
+        return [listed.id for listed in found if listed.state is not JobState.GONE]
+
+    def _find(self, jobs: Sequence[JobHandle]) -> dict[str, Listed]:
+        """What the queue says of jobs, by name; those that it does not know are left out."""
+        wanted = {job.name: self._look_up(job) for job in jobs}
+        ids = {known.id for known in wanted.values() if known.id}
+        names = {known.place.name for known in wanted.values() if not known.id}
+        if not wanted:
+            return {}
+        try:
+            rows = self.listed(ids, names)
+        except CommandError as error:
+            raise QueryFailed(system=self.name, what=error) from None
+        by_id = {row.id: row for row in rows}
+        by_place = {row.place: row for row in rows}
+        found: dict[str, Listed] = {}
+        for name, known in wanted.items():
+            row = by_id.get(known.id) if known.id else by_place.get(known.place)
+            if row is not None:
+                found[name] = row
+                self._known[name] = _Known(known.place, row.id)
+        return found
+
+    def _look_up(self, job: JobHandle) -> _Known:
+        """What we know of a job; of one that another manager submitted, its spool tells."""
+        known = self._known.get(job.name)
+        if known is None:
+            try:
+                place = Place.read(job.name, job.spool)
+            except OSError as error:
+                what = f"{error.filename}: {error.strerror}"
+                raise QueryFailed(system=self.name, what=what) from None
+            known = _Known(place, job.id if job.id and self.is_id(job.id) else None)
+            self._known[job.name] = known
+        return known
+
+
+@dataclass(frozen=True)
+class _Known:
+    place: Place
+    id: str | None
+
+
+def chunks(items: Collection[str], size: int) -> Iterator[list[str]]:
+    """The items in lists of at most ``size``: a command line has its limits."""
+    every = list(items)
+    for start in range(0, len(every), size):
+        yield every[start : start + size]

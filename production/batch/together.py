@@ -1,0 +1,88 @@
+"""Jobs that are submitted with one command: their common name, their script, their notes.
+
+A batch system runs one script; as element of a job array it knows its index.  The script itself
+says which spool belongs to which index, so it leaves no files behind and needs none.  Each job of
+an array has a note in its spool, by which any manager finds it in the queue.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from production.batch.base import WRAPPER
+from production.model import JobOrder
+
+NOTE = "array"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a job stands in a queue: under which name, and with which index in an array."""
+
+    name: str
+    index: int | None = None
+
+    def write(self, spool: Path) -> None:
+        """Leave in the job's spool what ``read`` reads; raises OSError."""
+        if self.index is None:
+            (spool / NOTE).unlink(missing_ok=True)
+        else:
+            (spool / NOTE).write_text(f"{self.name} {self.index}\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, job: str, spool: Path) -> Place:
+        """The place of the job named ``job``; raises OSError when that cannot be known now."""
+        try:
+            note = (spool / NOTE).read_text(encoding="utf-8", errors="replace")
+        except FileNotFoundError:
+            return cls(job)
+        name, _, index = note.strip().rpartition(" ")
+        return cls(name, int(index)) if name and index.isascii() and index.isdigit() else cls(job)
+
+
+@dataclass(frozen=True)
+class Together:
+    """Jobs with the same requirements, in the order of their indices, which count from 1."""
+
+    jobs: tuple[JobOrder, ...]
+
+    @property
+    def is_array(self) -> bool:
+        """Whether they are elements of an array; a job that is alone is none."""
+        return len(self.jobs) > 1
+
+    @property
+    def name(self) -> str:
+        """What the batch system knows them by: as unique as the name of the first job."""
+        first = self.jobs[0].name
+        return f"{first}.x{len(self.jobs)}" if self.is_array else first
+
+    def place(self, index: int) -> Place:
+        """Where the job with this index is found."""
+        return Place(self.name, index if self.is_array else None)
+
+    def script(self, index: str) -> str:
+        """The script that is submitted; ``index``: the shell's word for the element's index."""
+        files = [shlex.join(map(str, (job.spool, job.stdout, job.stderr))) for job in self.jobs]
+        if self.is_array:
+            cases = "".join(
+                f"{number}) set -- {those} ;;\n" for number, those in enumerate(files, 1)
+            )
+            choice = f"case {index} in\n{cases}esac\n"
+        else:
+            choice = f"set -- {files[0]}\n"
+        run = f'exec bash {shlex.quote(str(WRAPPER))} "$1" < /dev/null >> "$2" 2>> "$3"\n'
+        return f"#!/usr/bin/env bash\n{choice}{run}"
+
+
+def divide(jobs: Sequence[JobOrder], largest: int) -> Iterator[Together]:
+    """The jobs in groups with the same requirements, of at most ``largest`` each."""
+    groups: dict[object, list[JobOrder]] = {}
+    for job in jobs:
+        groups.setdefault(job.requirements, []).append(job)
+    for group in groups.values():
+        for start in range(0, len(group), largest):
+            yield Together(tuple(group[start : start + largest]))

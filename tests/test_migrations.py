@@ -1,0 +1,341 @@
+"""Databases are made and brought up to date as a whole or not at all."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import sqlite3
+import subprocess
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from bookkeeping import (
+    PROJECT,
+    TABLES,
+    Bookkeeping,
+    answer,
+    bookkeeping,
+    processes,
+    python,
+    says,
+    tell,
+)
+
+from production.errors import (
+    DatabaseExists,
+    DatabaseMissing,
+    DatabaseTooNew,
+    DatabaseTrouble,
+    NotADatabase,
+)
+from production.store.connection import APPLICATION_ID, SCHEMA_VERSION, Database
+from production.store.migrations import MIGRATIONS, SCHEMA, create, migrate, statements
+
+# As a later program would bring them: new columns, tables, triggers, and changed contents.
+STEPS = (
+    """
+    ALTER TABLE datasets ADD COLUMN beam TEXT;  -- who knows; why not
+    CREATE TABLE note (run INTEGER, text TEXT DEFAULT 'a;b');
+    CREATE TRIGGER note_added AFTER INSERT ON note
+    BEGIN
+        UPDATE datasets SET beam = NEW.text WHERE run = NEW.run;
+        SELECT 1;
+    END;
+    """,
+    """
+    INSERT INTO note SELECT run, 'muons' FROM datasets WHERE run % 2;
+    CREATE INDEX note_by_run ON note (run);
+    """,
+)
+
+
+@pytest.fixture
+def books(tmp_path: Path) -> Iterator[Bookkeeping]:
+    with bookkeeping(tmp_path) as books:
+        books.label(range(3000))
+        yield books
+
+
+def schema(path: Path) -> list[tuple[object, ...]]:
+    """All that defines a database besides its contents."""
+    with closing(sqlite3.connect(path)) as session:
+        return [
+            *session.execute("SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY 1, 2"),
+            *session.execute("PRAGMA user_version"),
+            *session.execute("PRAGMA application_id"),
+        ]
+
+
+# --------------------------------------------------------------------------- making one
+
+
+def test_a_new_database_is_what_the_schema_says(tmp_path: Path) -> None:
+    path = tmp_path / "production.db"
+    create(path)
+    by_script = tmp_path / "script.db"
+    with closing(sqlite3.connect(by_script)) as session:
+        session.executescript((PROJECT / "schema.sql").read_text())
+    assert schema(path) == schema(by_script)
+    assert {row[1] for row in schema(path) if row[0] == "table"} == set(TABLES)
+    assert {*tmp_path.iterdir()} == {path, by_script}
+    with Database(path) as db:
+        known = {row["key"]: row["value"] for row in db.rows("SELECT * FROM meta")}
+        assert known.keys() == {"uuid", "created", "created_by"}
+        assert db.rows("PRAGMA journal_mode")[0][0] == "delete"
+        filled = {table for table in TABLES if db.rows(f"SELECT 1 FROM {table}")}
+        assert filled == {"meta", "lawful_change"}
+
+
+@pytest.mark.skipif(shutil.which("sqlite3") is None, reason="the sqlite3 shell is not installed")
+def test_the_schema_can_be_read_by_the_shell(tmp_path: Path) -> None:
+    create(tmp_path / "production.db")
+    by_shell = tmp_path / "shell.db"
+    subprocess.run(["sqlite3", by_shell], stdin=SCHEMA.open(), check=True, timeout=60)
+    assert schema(by_shell) == schema(tmp_path / "production.db")
+
+
+def test_versions_agree(tmp_path: Path) -> None:
+    create(tmp_path / "production.db")
+    version, application = schema(tmp_path / "production.db")[-2:]
+    assert version == (SCHEMA_VERSION,) == (1 + len(MIGRATIONS),)
+    assert application == (APPLICATION_ID,)
+    assert APPLICATION_ID.to_bytes(4, "big") == b"PRMG"
+    assert SCHEMA.samefile(PROJECT / "schema.sql")
+
+
+def test_every_database_is_told_apart(tmp_path: Path) -> None:
+    create(tmp_path / "one.db")
+    create(tmp_path / "two.db")
+    seen = set()
+    for name in ("one.db", "two.db"):
+        with Database(tmp_path / name) as db:
+            seen.add(db.rows("SELECT value FROM meta WHERE key = 'uuid'")[0][0])
+    assert len(seen) == 2
+
+
+def test_directories_are_made_where_they_are_missing(tmp_path: Path) -> None:
+    path = tmp_path / "home" / "data" / "production.db"
+    create(path)
+    assert [*path.parent.iterdir()] == [path]
+
+
+def test_what_is_there_is_left_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "production.db"
+    link = tmp_path / "link.db"
+    link.symlink_to(tmp_path / "nowhere.db")
+    path.write_text("precious")
+    for taken in (path, link, tmp_path):
+        with pytest.raises(DatabaseExists, match="exists already; it was left as it is"):
+            create(taken)
+    assert path.read_text() == "precious"
+    assert sorted(tmp_path.iterdir()) == [link, path]
+
+
+def test_where_nothing_can_be_made_it_is_said(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    for path in (file / "production.db", tmp_path / ("x" * 300)):
+        with pytest.raises(DatabaseTrouble, match=r"it cannot be created \("):
+            create(path)
+    assert [*tmp_path.iterdir()] == [file]
+
+
+# A process that is killed at a certain step of SQLite's work, or never.
+KILLED = """
+    import os, signal, sys
+    from pathlib import Path
+    from production.errors import DatabaseExists
+    from production.store import migrations
+
+    path, last = Path(sys.argv[1]), int(sys.argv[2])
+    steps = 0
+
+    def step():
+        global steps
+        steps += 1
+        if steps == last:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    connect = migrations.raw_connect
+
+    def connect_and_count(uri):
+        connection = connect(uri)
+        connection.execute("PRAGMA cache_size = 5")  # so that much is written before the end
+        connection.set_progress_handler(step, 10)
+        return connection
+
+    migrations.raw_connect = connect_and_count
+    print("ready", flush=True)
+    sys.stdin.readline()
+"""
+CREATOR = f"""{KILLED}
+    try:
+        migrations.create(path)
+        print("made", steps)
+    except DatabaseExists:
+        print("exists", steps)
+"""
+MIGRATOR = f"""{KILLED}
+    print(*migrations.migrate(path, {STEPS!r}), steps)
+"""
+
+
+def started(code: str, path: Path, last: int = 0) -> subprocess.Popen[str]:
+    process = python(code, path, last)
+    says(process, "ready")
+    return process
+
+
+@pytest.mark.slow
+def test_of_several_at_once_one_makes_it(tmp_path: Path) -> None:
+    path = tmp_path / "production.db"
+    many = [started(CREATOR, path) for _ in range(6)]
+    with processes(many):
+        for process in many:
+            tell(process)
+        assert sorted(answer(process).split()[0] for process in many) == ["exists"] * 5 + ["made"]
+    assert [*tmp_path.iterdir()] == [path]
+    Database(path).close()
+
+
+@pytest.mark.slow
+def test_killed_while_it_is_made_there_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "production.db"
+    for last in (1, 20, 100, 0):
+        process = started(CREATOR, path, last)
+        with processes([process]):
+            tell(process)
+            if last:
+                assert process.wait(timeout=60) == -signal.SIGKILL
+                assert not path.exists()
+            else:
+                made, steps = answer(process).split()
+    assert made == "made"
+    assert int(steps) > 100  # so each of these kills came before the end
+    Database(path).close()
+
+
+# --------------------------------------------------------------------------- migrating one
+
+
+def migrated(books: Bookkeeping) -> None:
+    """What the steps make of the database."""
+    assert books.rows("PRAGMA user_version") == [(3,)]
+    assert books.rows("SELECT beam, count(*) FROM datasets GROUP BY beam") == [
+        (None, 1500),
+        ("muons", 1500),
+    ]
+    assert books.cell("SELECT count(*) FROM note") == 1500
+
+
+def test_all_missing_steps_are_done(books: Bookkeeping) -> None:
+    assert migrate(books.path, STEPS) == (1, 3)
+    migrated(books)
+    assert migrate(books.path, STEPS) == (3, 3)
+    migrated(books)
+
+
+def test_only_missing_steps_are_done(books: Bookkeeping) -> None:
+    assert migrate(books.path, STEPS[:1]) == (1, 2)
+    assert books.cell("SELECT count(*) FROM note") == 0
+    assert migrate(books.path, STEPS) == (2, 3)
+    migrated(books)
+
+
+def test_what_is_up_to_date_stays_as_it_is(books: Bookkeeping) -> None:
+    before = schema(books.path), books.dump()
+    assert migrate(books.path) == (SCHEMA_VERSION, SCHEMA_VERSION)
+    assert (schema(books.path), books.dump()) == before
+
+
+def test_a_step_that_fails_leaves_the_old(books: Bookkeeping) -> None:
+    before = schema(books.path), books.dump()
+    broken = (STEPS[0], STEPS[1] + "INSERT INTO nowhere VALUES (1);")
+    with pytest.raises(sqlite3.OperationalError, match="no such table: nowhere"):
+        migrate(books.path, broken)
+    assert (schema(books.path), books.dump()) == before
+    assert migrate(books.path, STEPS) == (1, 3)
+
+
+def test_what_is_no_database_of_ours_is_left_as_it_is(tmp_path: Path) -> None:
+    other = tmp_path / "other.db"
+    with closing(sqlite3.connect(other)) as session:
+        session.execute("CREATE TABLE datasets (run)")
+    before = other.read_bytes()
+    with pytest.raises(NotADatabase):
+        migrate(other, STEPS)
+    assert other.read_bytes() == before
+    with pytest.raises(DatabaseMissing):
+        migrate(tmp_path / "missing.db", STEPS)
+    with pytest.raises(NotADatabase):
+        migrate(tmp_path, STEPS)
+    assert [*tmp_path.iterdir()] == [other]
+
+
+def test_the_schema_of_a_newer_program_is_left_as_it_is(books: Bookkeeping) -> None:
+    migrate(books.path, STEPS)
+    before = schema(books.path)
+    with pytest.raises(DatabaseTooNew, match=r"has schema version 3, this program knows .* 2"):
+        migrate(books.path, STEPS[:1])
+    assert schema(books.path) == before
+    with pytest.raises(DatabaseTooNew):
+        Database(books.path)
+
+
+@pytest.mark.slow
+def test_killed_in_between_it_leaves_the_old(books: Bookkeeping) -> None:
+    before = schema(books.path), books.dump()
+    journals = 0
+    for last in (1, 30, 100, 1000, 3000, 6000):
+        process = started(MIGRATOR, books.path, last)
+        with processes([process]):
+            tell(process)
+            assert process.wait(timeout=60) == -signal.SIGKILL
+        journals += books.path.with_name("production.db-journal").exists()
+        assert (schema(books.path), books.dump()) == before
+    process = started(MIGRATOR, books.path)
+    with processes([process]):
+        tell(process)
+        found, newest, steps = answer(process).split()
+    assert (found, newest) == ("1", "3")
+    assert int(steps) > 6000  # so each of these kills came before the end
+    assert journals, "none of the kills left a journal to be played back"
+    migrated(books)
+
+
+@pytest.mark.slow
+def test_two_at_once_do_every_step_once(books: Bookkeeping) -> None:
+    both = [started(MIGRATOR, books.path) for _ in range(2)]
+    with processes(both):
+        for process in both:
+            tell(process)
+        answers = sorted(answer(process).rsplit(" ", 1)[0] for process in both)
+    assert answers == ["1 3", "3 3"]
+    migrated(books)
+
+
+# --------------------------------------------------------------------------- splitting scripts
+
+
+def test_scripts_are_split_into_their_statements() -> None:
+    script = STEPS[0] + STEPS[1]
+    found = [" ".join(statement.split()) for statement in statements(script)]
+    assert [statement.removeprefix("-- who knows; why not ")[:12] for statement in found] == [
+        "ALTER TABLE ",
+        "CREATE TABLE",
+        "CREATE TRIGG",
+        "INSERT INTO ",
+        "CREATE INDEX",
+    ]
+
+
+def test_nothing_of_the_schema_is_left_out() -> None:
+    text = SCHEMA.read_text()
+    assert "".join(statements(text)) == text
+
+
+def test_a_statement_without_its_semicolon_is_not_forgotten() -> None:
+    assert [*statements("SELECT 1;\nSELECT 2\n")] == ["SELECT 1;\n", "SELECT 2\n"]
+    assert [*statements("SELECT 1;\n\n")] == ["SELECT 1;\n"]

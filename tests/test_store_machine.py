@@ -1,0 +1,363 @@
+"""Whatever managers and people do to the bookkeeping, in whatever order, it stays sound."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from bookkeeping import (
+    ANY,
+    CHANGES,
+    OUTPUTS,
+    Bookkeeping,
+    Row,
+    check_sound,
+    failed,
+    finished,
+)
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from production.model import Change, Claim, Production, RunFilter
+from production.store import datasets, managers
+from production.store.datasets import Label
+from production.store.productions import retry
+from production.store.runs import RunStore
+
+RUNS = range(1, 7)
+FILTERS = [
+    ANY,
+    RunFilter(),
+    RunFilter(datasets=("A",), qualities=()),
+    RunFilter(datasets=("B", "A")),
+    RunFilter(tranches=(1,), qualities=()),
+]
+NAMES = ("A", "B")
+
+
+@dataclass
+class Run:
+    """What the test believes of a run."""
+
+    status: str = "N"
+    attempt: int = 0
+    token: int = 0
+    failures: int = 0
+    manager: int | None = None
+    resting: bool = False  # not to be claimed before long
+
+
+@dataclass(frozen=True)
+class Held:
+    """A claim that somebody got at some time; it may be lost long since."""
+
+    store: RunStore
+    claim: Claim
+
+
+class BookkeepingMachine(RuleBasedStateMachine):
+    """A primary and a derived production, their managers, and people with sqlite3."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.directory = Path(tempfile.mkdtemp(prefix="bookkeeping"))
+        self.books = Bookkeeping(self.directory)
+        self.labels: dict[tuple[int, str], Label] = {}
+        self.runs: dict[tuple[int, int], Run] = {}  # by production and run
+        self.stores: list[RunStore] = []
+        self.held: list[Held] = []
+        self.history: dict[object, Row] = {}
+
+    def teardown(self) -> None:
+        self.books.db.close()
+        shutil.rmtree(self.directory)
+
+    # ----------------------------------------------------------------- the beginning
+
+    @initialize()
+    def begin(self) -> None:
+        for run in RUNS:
+            label = Label(run, NAMES[run % 2], run % 3 or None, "gold" if run % 4 else None)
+            self.labels[run, label.dataset] = label
+        datasets.add(self.books.db, [*self.labels.values()])
+        self.primary = self.books.start(wanted=ANY)
+        self.derived = self.books.start("rootana", base=self.primary, wanted=ANY)
+        for production in (self.primary, self.derived):
+            self.stores += [self.books.manager(production) for _ in range(2)]
+            self.runs |= {(production.id, run): Run() for run in RUNS}
+
+    # ----------------------------------------------------------------- managers
+
+    @rule(primary=st.booleans())
+    def another_manager(self, primary: bool) -> None:
+        self.stores.append(self.books.manager(self.primary if primary else self.derived))
+
+    @rule(data=st.data(), count=st.integers(1, 4), wanted=st.sampled_from(FILTERS))
+    def claim(self, data: st.DataObject, count: int, wanted: RunFilter) -> None:
+        store = data.draw(st.sampled_from(self.stores))
+        claims = store.claim(count, wanted)
+        expected = self.claimable(store.production, wanted)
+        assert {claim.run for claim in claims} <= expected
+        assert len(claims) == min(count, len(expected))
+        for claim in claims:
+            run = self.runs[store.production.id, claim.run]
+            run.status, run.manager = "C", store.manager
+            run.attempt += 1
+            run.token += 1
+            assert claim == Claim(claim.run, run.attempt, run.token, run.failures)
+            self.held.append(Held(store, claim))
+
+    def claimable(self, production: Production, wanted: RunFilter) -> set[int]:
+        return {
+            run
+            for (id_, run), known in self.runs.items()
+            if id_ == production.id
+            and known.status == "N"
+            and not known.resting
+            and (production == self.primary or self.base_of(run) == "F")
+            and (wanted == ANY or any(fits(label, wanted) for label in self.labels_of(run)))
+        }
+
+    def base_of(self, run: int) -> str:
+        return self.runs[self.primary.id, run].status
+
+    def labels_of(self, run: int) -> list[Label]:
+        return [label for label in self.labels.values() if label.run == run]
+
+    @precondition(lambda self: self.held)
+    @rule(data=st.data())
+    def changes(self, data: st.DataObject) -> None:
+        """Some changes in one transaction, by claims that hold and by others that do not."""
+        one = data.draw(st.sampled_from(self.held[-12:]))
+        mine = [held.claim for held in self.held if held.store is one.store]
+        claims = data.draw(st.lists(st.sampled_from(mine), min_size=1, max_size=3, unique=True))
+        wanted = [change_of(data, claim, one.store.production) for claim in claims]
+        before = self.books.dump()
+        try:
+            lost = one.store.apply(wanted)
+        except sqlite3.IntegrityError:
+            # A finish of what was never submitted: nothing of the batch is recorded.
+            assert any(
+                type(change) is type(finished(change.claim))
+                and self.holds(one.store, change.claim)
+                and self.runs[one.store.production.id, change.claim.run].status == "C"
+                for change in wanted
+            )
+            assert self.books.dump() == before
+            return
+        assert lost == [claim for claim in claims if not self.holds(one.store, claim)]
+        for change in wanted:
+            if change.claim not in lost:
+                self.expect(change, self.runs[one.store.production.id, change.claim.run])
+
+    def holds(self, store: RunStore, claim: Claim) -> bool:
+        run = self.runs[store.production.id, claim.run]
+        return run.manager == store.manager and run.token == claim.token
+
+    def expect(self, change: Change, run: Run) -> None:
+        kind = type(change).__name__
+        if kind == "Submitted":
+            run.status = "R"
+        elif kind == "Finished":
+            run.status, run.failures = "F", 0
+        elif kind == "Released":
+            run.status = "N"
+        elif kind == "Failed":
+            run.failures += 1
+            assert not isinstance(change, str)
+            last = run.failures >= change.max_attempts  # type: ignore[union-attr]
+            run.status = "E" if last else "N"
+            run.resting = change.wait > 0  # type: ignore[union-attr]
+        if run.status not in "CR":
+            run.manager = None
+
+    @rule(data=st.data())
+    def take_over(self, data: st.DataObject) -> None:
+        heir = data.draw(st.sampled_from(self.stores))
+        others = [s for s in self.stores if s.production == heir.production and s is not heir]
+        dead = data.draw(st.sampled_from(others))
+        for orphan in heir.take_over(dead.manager):
+            run = self.runs[heir.production.id, orphan.claim.run]
+            assert (run.manager, run.status) == (dead.manager, orphan.status)
+            run.token += 1
+            run.manager = heir.manager
+            assert orphan.claim == Claim(orphan.claim.run, run.attempt, run.token, run.failures)
+            self.held.append(Held(heir, orphan.claim))
+        assert dead.held() == []
+
+    @rule(data=st.data())
+    def beat(self, data: st.DataObject) -> None:
+        managers.beat(self.books.db, data.draw(st.sampled_from(self.stores)).manager)
+
+    # ----------------------------------------------------------------- people
+
+    @rule(run=st.sampled_from(RUNS), status=st.sampled_from("NNNCRFE"), primary=st.booleans())
+    def by_hand(self, run: int, status: str, primary: bool) -> None:
+        production = self.primary if primary else self.derived
+        known = self.runs.get((production.id, run))
+        sql = f"UPDATE {production.label} SET status = '{status}' WHERE run = {run}"
+        if known is None or status == known.status != "N":
+            self.execute(sql)
+        elif status != "N" or known.status == "R":
+            before = self.books.dump()
+            with pytest.raises(
+                sqlite3.IntegrityError, match=r"status N can be set|stop its manager"
+            ):
+                self.execute(sql)
+            assert self.books.dump() == before
+        else:
+            self.execute(sql)
+            self.sent_back(known)
+            known.token += 1
+
+    def sent_back(self, run: Run) -> None:
+        run.status, run.failures, run.resting, run.manager = "N", 0, False, None
+
+    @rule(primary=st.booleans())
+    def retry(self, primary: bool) -> None:
+        production = self.primary if primary else self.derived
+        expected = [
+            run
+            for (id_, run), known in sorted(self.runs.items())
+            if id_ == production.id and known.status == "E"
+        ]
+        assert retry(self.books.db, production, []) == expected
+        for run in expected:
+            self.sent_back(self.runs[production.id, run])
+
+    @rule(run=st.sampled_from(RUNS))
+    def remove_or_add(self, run: int) -> None:
+        known = self.runs.get((self.derived.id, run))
+        if known is None:
+            self.execute(f"INSERT INTO rootana_v1 (run) VALUES ({run})")
+            self.runs[self.derived.id, run] = Run()
+        elif known.attempt:
+            with pytest.raises(sqlite3.IntegrityError, match="this run has a history"):
+                self.execute(f"DELETE FROM rootana_v1 WHERE run = {run}")
+        else:
+            self.execute(f"DELETE FROM rootana_v1 WHERE run = {run}")
+            del self.runs[self.derived.id, run]
+
+    @rule(
+        label=st.builds(
+            Label,
+            st.sampled_from(RUNS),
+            st.sampled_from(NAMES),
+            st.sampled_from([None, 1, 2]),
+            st.sampled_from([None, "gold"]),
+        )
+    )
+    def label(self, label: Label) -> None:
+        datasets.add(self.books.db, [label])
+        self.labels[label.run, label.dataset] = label
+
+    @precondition(lambda self: self.labels)
+    @rule(data=st.data(), other=st.sampled_from(NAMES))
+    def relabel_by_hand(self, data: st.DataObject, other: str) -> None:
+        run, name = data.draw(st.sampled_from(sorted(self.labels)))
+        label = self.labels.pop((run, name))
+        where = f"WHERE run = {run} AND dataset = '{name}'"
+        if (run, other) in self.labels or other == name:
+            self.execute(f"DELETE FROM datasets {where}")
+        else:
+            self.execute(f"UPDATE datasets SET dataset = '{other}', tranche = 1 {where}")
+            self.labels[run, other] = Label(run, other, 1, label.quality)
+
+    def execute(self, sql: str) -> None:
+        with self.books.db.write() as tx:
+            tx.execute(sql)
+
+    # ----------------------------------------------------------------- what holds at any time
+
+    @invariant()
+    def the_tables_are_sound(self) -> None:
+        check_sound(self.books)
+
+    @invariant()
+    def runs_are_where_they_should_be(self) -> None:
+        """Which includes that each is in one manager's hands, and that tokens only grow."""
+        rows = self.books.rows(
+            "SELECT production, run, status, attempt, token, failures, manager FROM run"
+        )
+        assert {(row[0], row[1]): row[2:] for row in rows} == {
+            key: (run.status, run.attempt, run.token, run.failures, run.manager)
+            for key, run in self.runs.items()
+        }
+        for store in self.stores:
+            mine = {
+                run
+                for (id_, run), known in self.runs.items()
+                if id_ == store.production.id and known.manager == store.manager
+            }
+            assert {claim.run for claim in store.held()} == mine
+
+    @invariant()
+    def every_attempt_is_kept(self) -> None:
+        attempts = self.books.rows(
+            "SELECT production, run, count(*) FROM attempt GROUP BY production, run"
+        )
+        assert attempts == [
+            (*key, run.attempt) for key, run in sorted(self.runs.items()) if run.attempt
+        ]
+        rows = self.books.rows(
+            "SELECT a.*, (SELECT group_concat(name || path) FROM output o WHERE o.attempt = a.id) "
+            "FROM attempt a WHERE outcome IS NOT NULL"
+        )
+        now = {row[0]: row for row in rows}
+        assert now.items() >= self.history.items()
+        self.history = now
+
+    @invariant()
+    def finished_runs_have_the_outputs_of_their_last_attempt(self) -> None:
+        rows = self.books.rows(
+            """
+            SELECT r.production, r.run, group_concat(o.name)
+            FROM run r JOIN attempt a USING (production, run, attempt)
+            LEFT JOIN output o ON o.attempt = a.id
+            WHERE r.status = 'F' OR o.name IS NOT NULL AND r.status <> 'N'
+            GROUP BY r.production, r.run
+            """
+        )
+        outputs = {(row[0], row[1]): set(str(row[2]).split(",")) for row in rows}
+        assert outputs == {
+            (id_, run): set(OUTPUTS["alcapana" if id_ == self.primary.id else "rootana"])
+            for (id_, run), known in self.runs.items()
+            if known.status == "F"
+        }
+
+    @invariant()
+    def a_production_that_stopped_is_done(self) -> None:
+        for id_, stop in self.books.rows("SELECT id, stop FROM productions"):
+            if stop is not None:
+                assert {run.status for (of, _), run in self.runs.items() if of == id_} <= {"F"}
+
+
+def fits(label: Label, wanted: RunFilter) -> bool:
+    return (
+        (not wanted.datasets or label.dataset in wanted.datasets)
+        and (not wanted.tranches or label.tranche in wanted.tranches)
+        and (not wanted.qualities or label.quality in wanted.qualities)
+    )
+
+
+def change_of(data: st.DataObject, claim: Claim, production: Production) -> Change:
+    kind = data.draw(st.sampled_from([*CHANGES, "submission", "finish", "failure that rests"]))
+    if kind == "finish":
+        return finished(claim, OUTPUTS[production.type])
+    if kind == "failure that rests":
+        return failed(claim, wait=3600)
+    return CHANGES[kind](claim)
+
+
+TestBookkeeping = pytest.mark.slow(BookkeepingMachine.TestCase)
+TestBookkeeping.settings = settings(
+    max_examples=40,
+    stateful_step_count=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
