@@ -303,7 +303,7 @@ class Experiment:
 
     def rows(self, sql: str) -> list[tuple[object, ...]]:
         """What people would see with the sqlite3 shell."""
-        connection = sqlite3.connect(f"{self.database.as_uri()}?mode=ro", uri=True, timeout=60)
+        connection = sqlite3.connect(self.database, timeout=PATIENCE)
         try:
             return connection.execute(sql).fetchall()
         finally:

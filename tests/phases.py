@@ -38,9 +38,9 @@ def pending(lab: Experiment, patch: str = "") -> ManagerProcess:
     return _with_jobs(lab, running=1, patch=patch)
 
 
-def running(lab: Experiment, prefix: Sequence[str] = ()) -> ManagerProcess:
+def running(lab: Experiment, patch: str = "", prefix: Sequence[str] = ()) -> ManagerProcess:
     """The payloads of all runs work."""
-    return _with_jobs(lab, running=len(RUNS), prefix=prefix)
+    return _with_jobs(lab, running=len(RUNS), patch=patch, prefix=prefix)
 
 
 def publishing(lab: Experiment) -> ManagerProcess:

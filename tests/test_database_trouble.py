@@ -216,6 +216,7 @@ def test_times_are_utc_with_microseconds_as_sqlite_reads_them(books: Bookkeeping
 # --------------------------------------------------------------------------- locked by others
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("lock", "action"),
     [
@@ -274,6 +275,7 @@ def test_a_long_wait_is_said_once(books: Bookkeeping, monkeypatch: pytest.Monkey
     assert said == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("lock", "action"), [(WRITES, add_a_run), (LOCKS_ALL, runs), (READS, add_a_run)]
 )

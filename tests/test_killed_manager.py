@@ -171,6 +171,31 @@ def test_a_manager_takes_over_from_a_dead_one_while_it_works(tmp_path: Path) -> 
         assert lab.completions() == dict.fromkeys(lab.runs, 1)
 
 
+def test_a_manager_that_was_stopped_for_long_finds_its_run_in_other_hands(tmp_path: Path) -> None:
+    patch = """
+from production.store import managers
+managers.LEASE = 4
+from production.manager import loop
+loop.REPAIR_EVERY = 0.2
+"""
+    with experiment(tmp_path, runs=range(1, 5)) as lab:
+        lab.open_archive()
+        lab.hold("payload")
+        first = lab.start("--nproc=1", "--nprep=0", patch=patch)
+        first.until(lambda: lab.statuses() == "RNNN", "its share")
+        second = lab.start(patch=patch)
+        second.until(lambda: lab.statuses() == "RRRR", "its share")
+        first.send(signal.SIGSTOP)
+        second.until_it_says("Adopted run: 1 ")
+        first.send(signal.SIGCONT)
+        assert first.wait() == 0
+        assert "WARNING: Run 1 was taken over by somebody else" in first.said
+        lab.let_go("payload")
+        assert second.wait() == 0
+        lab.check_all_finished()
+        assert lab.completions() == dict.fromkeys(lab.runs, 1)
+
+
 def test_a_dead_managers_claim_does_not_wait_for_a_long_download(lab: Experiment) -> None:
     lab.open_archive(rate=20_000)
     first = lab.start("--nproc=1", "--nprep=0")

@@ -163,6 +163,25 @@ def test_a_hanging_archive_does_not_keep_jobs_from_being_cancelled(tmp_path: Pat
         lab.finish()
 
 
+def test_a_job_that_outlives_its_cancellation_leaves_nothing(lab: Experiment) -> None:
+    for run in RUNS:  # the raw files go with the attempt
+        lab.trouble(run, 'cp "$1" "$EXPERIMENT/$attempt"; set -- "$EXPERIMENT/$attempt" "$2"')
+    manager = running(
+        lab,
+        patch="from production.batch import local; local.LocalSystem.cancel = lambda *_: None",
+    )
+    manager.press_ctrl_c()
+    assert manager.wait() == 130
+    assert report(manager) == list(RUNS)
+    assert lab.processes() != []
+    lab.let_go("payload")
+    until(lambda: lab.processes() == [])
+    assert lab.completions() == dict.fromkeys(RUNS, 1)
+    lab.check_nothing_under_way()
+    assert lab.statuses() == "NNN"
+    lab.finish()
+
+
 def test_an_unforeseen_exception_rolls_back_and_exits_with_1(lab: Experiment) -> None:
     patch = f"""
 from pathlib import Path
@@ -204,11 +223,11 @@ def test_a_closed_output_does_not_stop_the_production(lab: Experiment) -> None:
     lab.check_all_finished()
 
 
-def test_a_terminal_that_is_closed_rolls_back(lab: Experiment) -> None:
-    lab.open_archive(rate=20_000)
+def exit_code_after_closing_the_terminal(lab: Experiment, *prefix: str) -> int:
+    """Of a manager that is downloading then: it gets SIGHUP, and all its output fails."""
     ours, theirs = pty.openpty()
     manager = subprocess.Popen(
-        lab.command(prefix=("setsid", "--ctty")),
+        lab.command(prefix=("setsid", "--ctty", *prefix)),
         env=lab.environment,
         stdin=theirs,
         stdout=theirs,
@@ -216,11 +235,23 @@ def test_a_terminal_that_is_closed_rolls_back(lab: Experiment) -> None:
     )
     os.close(theirs)
     until(lambda: lab.partly_downloaded() > 0)
-    os.close(ours)  # the kernel sends SIGHUP, and lets all output fail
-    assert manager.wait(PATIENCE) == 129
+    os.close(ours)
+    return manager.wait(PATIENCE)
+
+
+def test_a_terminal_that_is_closed_rolls_back(lab: Experiment) -> None:
+    lab.open_archive(rate=20_000)
+    assert exit_code_after_closing_the_terminal(lab) == 129
     lab.check_nothing_under_way()
     assert lab.statuses() == "NNN"
     lab.finish()
+
+
+def test_who_ignores_hang_ups_goes_on_without_a_terminal(lab: Experiment) -> None:
+    lab.open_archive(rate=100_000)
+    ignoring = ("bash", "-c", "trap '' HUP; exec \"$@\"", "bash")
+    assert exit_code_after_closing_the_terminal(lab, *ignoring) == 0
+    lab.check_all_finished()
 
 
 def test_nohup_outlives_the_terminal(lab: Experiment) -> None:
