@@ -1,6 +1,7 @@
 # make demo       the whole product at work on real detector data, in about a minute
 # make test       everything that is tested; what CI runs
 # make test-fast  the tests that need no servers and no waiting
+# make test-cluster  productions through real batch systems; as root on a Debian machine
 # make lint       types and style
 #
 # Each sets up what it needs in .venv; PYTHON=… chooses the interpreter (3.11 or newer).
@@ -9,7 +10,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test test-fast test-slow lint clean
+.PHONY: demo test test-fast test-slow test-cluster lint clean
 
 demo: $(VENV)/with-example
 	examples/demo.sh $(BIN)/python
@@ -17,10 +18,13 @@ demo: $(VENV)/with-example
 test: lint test-fast test-slow
 
 test-fast: $(VENV)/with-test
-	$(BIN)/python -m pytest -q -n 2 -m "not slow" tests
+	$(BIN)/python -m pytest -q -n 2 -m "not slow and not cluster" tests
 
 test-slow: $(VENV)/with-test
-	$(BIN)/python -m pytest -q -n 2 -m slow --durations=10 tests
+	$(BIN)/python -m pytest -q -n 2 -m "slow and not cluster" --durations=10 tests
+
+test-cluster: $(VENV)/with-test
+	nice $(BIN)/python -m pytest -q -m cluster --durations=10 tests/cluster
 
 lint: $(VENV)/with-test
 	$(BIN)/ruff check .

@@ -26,6 +26,7 @@ when the error ends it; docs/exit-codes.md lists them all, and a test keeps that
 
 from __future__ import annotations
 
+import errno
 import inspect
 import signal
 
@@ -154,12 +155,6 @@ class ImportRefused(StoreError):
     exit_code = 19
 
 
-class ClaimLost(StoreError):
-    """The claim on run {run} (attempt {attempt}) was taken over by another manager; this one
-    leaves the run alone.
-    """
-
-
 # --------------------------------------------------------------------------- input
 
 
@@ -258,6 +253,10 @@ class SpoolTrouble(ProductionError):
     exit_code = 31
 
 
+class NoSpaceLeft(SpoolTrouble):
+    """No space is left for {path}: {what}"""
+
+
 class RecordDamaged(ProductionError):
     """Exit record {path} is damaged: {what}"""
 
@@ -289,3 +288,9 @@ class Interrupted(ProductionError):
         super().__init__(signal=signal.Signals(signum).name)
         self.signum = signum
         self.exit_code = 128 + signum
+
+
+def file_trouble(path: object, error: OSError) -> SpoolTrouble:
+    """What the operating system's refusal means: no space is nobody's fault and passes."""
+    kind = NoSpaceLeft if error.errno in (errno.ENOSPC, errno.EDQUOT) else SpoolTrouble
+    return kind(path=path, what=error.strerror or error)

@@ -77,14 +77,10 @@ class Orphan:
 
     claim: Claim
     status: Status
-    user: str
     job_name: str | None  # written before the submission
     job_id: str | None  # written after it
     spool: Path | None
     batch: str | None
-    modules: int | None
-    olog: Path | None
-    elog: Path | None
 
 
 # --------------------------------------------------------------------------- jobs

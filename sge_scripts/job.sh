@@ -409,18 +409,18 @@ publish() {
 
 # Writes the manifest and remembers the outputs for the record.
 measure() {
-    local index temporary final line size mtime sum manifest=''
+    local index temporary final line size mtime inode sum manifest=''
     for index in "${!order_finals[@]}"; do
         temporary=${order_temporaries[index]}
         final=${order_finals[index]}
         # Network filesystems tell only now that the disk or the quota is full.
         sync -- "$temporary" || finish 96 "cannot bring $temporary to disk"
-        first_line stat -c '%s %Y' -- "$temporary" || finish 96 "cannot look at $temporary"
-        read -r size mtime <<< "$line"
+        first_line stat -c '%s %Y %i' -- "$temporary" || finish 96 "cannot look at $temporary"
+        read -r size mtime inode <<< "$line"
         first_line sha256sum < "$temporary" || finish 96 "cannot read back $temporary"
         sum=${line%% *}
         measured+=("output.${order_output_names[index]}=$size $sum $final")
-        manifest+="$size $mtime $sum $final"$'\n'
+        manifest+="$size $mtime $inode $sum $final"$'\n'
     done
     write_durably "$SPOOL/manifest" "$manifest" || finish 96 "cannot write $SPOOL/manifest"
 }

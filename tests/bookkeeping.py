@@ -24,6 +24,7 @@ from production.model import (
     Production,
     Released,
     RunFilter,
+    Status,
     Submitted,
 )
 from production.store import datasets, managers, migrations, productions
@@ -145,6 +146,14 @@ def check_sound(books: Bookkeeping) -> None:
 
 
 # --------------------------------------------------------------------------- changes of a run
+
+
+def status_of(store: RunStore, claim: Claim) -> Status:
+    """Where the claim's run stands now."""
+    sql = "SELECT status FROM run WHERE production = ? AND run = ?"
+    row = store.db.row(sql, (store.production.id, claim.run))
+    assert row is not None
+    return Status(row["status"])
 
 
 def intended(claim: Claim, modules: str | None = "PlotMass\n", **paths: Path) -> Intended:

@@ -7,6 +7,7 @@ import subprocess
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -29,6 +30,7 @@ from bookkeeping import (
     released,
     run_job,
     says,
+    status_of,
     submitted,
     tell,
 )
@@ -36,7 +38,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from job_orders import until
 
-from production.model import Claim, RunFilter, Status
+from production.model import Claim, Orphan, RunFilter, Status, Submitted
 from production.store import datasets
 from production.store.connection import Database
 from production.store.datasets import Label
@@ -132,7 +134,7 @@ def test_an_idle_manager_takes_no_write_lock(books: Bookkeeping) -> None:
     with Database(books.path) as other, other.write():
         books.db.patience = 0.0
         assert store.claim(5, GOLD) == []
-        assert not store.next_due(GOLD)
+        assert not store.has_waiting(GOLD)
     assert books.commits() == commits
 
 
@@ -315,16 +317,25 @@ def test_runs_that_come_back_are_found_under_the_labels_of_today(books: Bookkeep
 def test_labels_replaced_by_hand_do_not_double_a_run(tmp_path: Path) -> None:
     # REPLACE deletes a row without firing triggers (sqlite.org/lang_conflict.html).
     books = Bookkeeping(tmp_path)
+    by_name = RunFilter(datasets=("A",), qualities=())
+
+    def relabel(tranche: int) -> None:
+        with books.db.write() as tx:
+            tx.execute(
+                "INSERT OR REPLACE INTO datasets VALUES (1, 'A', ?, 'gold', '', '')", (tranche,)
+            )
+
     with books.db:
         books.label([1, 2], "A", tranche=1)
         store = books.manager(books.start())
-        with books.db.write() as tx:
-            tx.execute("INSERT OR REPLACE INTO datasets (run, dataset, tranche) VALUES (1, 'A', 2)")
-        first = store.claim(9, RunFilter(datasets=("A",), qualities=()))
+        relabel(tranche=2)
+        first = store.claim(9, by_name)
         assert runs(first) == [2, 1]
-        assert store.claim(9, RunFilter(datasets=("A",), qualities=())) == []
+        assert store.claim(9, by_name) == []
+        relabel(tranche=1)
+        assert store.claim(9, by_name) == []
         finish(store, first[1])
-        assert store.claim(9, RunFilter(tranches=(1,), qualities=())) == []
+        assert store.claim(9, by_name) == store.claim(9, RunFilter(tranches=(1,))) == []
 
 
 # --------------------------------------------------------------------------- back-off
@@ -335,12 +346,12 @@ def test_a_failed_run_is_left_alone_until_its_back_off_is_over(books: Bookkeepin
     store = books.manager(books.start())
     first, second = store.claim(2, GOLD)
     store.apply([failed(first, wait=3600), failed(second, wait=0.05)])
-    assert store.next_due(GOLD)
+    assert store.has_waiting(GOLD)
     until(lambda: runs(store.claim(2, GOLD)) == [2092])
     for wanted in (GOLD, ANY, RunFilter(datasets=("SiR2",))):
         assert store.claim(2, wanted) == []
-        assert store.next_due(wanted)
-    assert not store.next_due(RunFilter(datasets=("Al50",)))
+        assert store.has_waiting(wanted)
+    assert not store.has_waiting(RunFilter(datasets=("Al50",)))
 
 
 def test_nothing_is_due_when_all_attempts_are_used_up(books: Bookkeeping) -> None:
@@ -349,10 +360,10 @@ def test_nothing_is_due_when_all_attempts_are_used_up(books: Bookkeeping) -> Non
     for _ in range(3):
         (claim,) = store.claim(1, GOLD)
         store.apply([failed(claim, max_attempts=3)])
-    assert store.status_of(claim) is Status.ERROR
+    assert status_of(store, claim) is Status.ERROR
     assert store.at_error(10) == [2091]
     assert store.claim(1, GOLD) == []
-    assert not store.next_due(GOLD)
+    assert not store.has_waiting(GOLD)
 
 
 # --------------------------------------------------------------------------- derived productions
@@ -365,7 +376,7 @@ def test_a_derived_production_takes_what_its_base_has_finished(books: Bookkeepin
     store = books.manager(books.start("rootana", base=base))
     by_name = RunFilter(datasets=("A",))
     assert store.claim(9, GOLD) == store.claim(9, by_name) == []
-    assert not store.next_due(GOLD)
+    assert not store.has_waiting(GOLD)
     assert store.waiting_for_base() == 4
 
     one, two, three, _ = maker.claim(4, GOLD)
@@ -465,7 +476,6 @@ def test_a_dead_managers_runs_come_with_all_that_is_known(books: Bookkeeping) ->
     dead, heir = books.manager(production), books.manager(production)
     _, two, three = dead.claim(3, GOLD)
     dead.apply([intended(two), intended(three), submitted(three)])
-    modules = books.cell("SELECT id FROM modules")
     orphans = heir.take_over(dead.manager)
     assert [o.claim for o in orphans] == [Claim(run, attempt=1, token=2) for run in (1, 2, 3)]
     assert [o.status for o in orphans] == [Status.CLAIMED, Status.CLAIMED, Status.RUNNING]
@@ -473,9 +483,6 @@ def test_a_dead_managers_runs_come_with_all_that_is_known(books: Bookkeeping) ->
     assert [o.job_id for o in orphans] == [None, None, submitted(three).job]
     assert [o.spool for o in orphans] == [None, intended(two).spool, intended(three).spool]
     assert [o.batch for o in orphans] == [None, "local", "local"]
-    assert [o.modules for o in orphans] == [None, modules, modules]
-    assert [o.olog for o in orphans] == [None, intended(two).olog, intended(three).olog]
-    assert [o.elog for o in orphans] == [None, intended(two).elog, intended(three).elog]
     assert heir.held() == [o.claim for o in orphans]
     assert dead.held() == []
 
@@ -487,6 +494,21 @@ def test_what_is_taken_over_once_is_not_taken_over_twice(books: Bookkeeping) -> 
     dead.claim(2, GOLD)
     assert len(heir.take_over(dead.manager)) == 2
     assert late.take_over(dead.manager) == []
+
+
+def test_runs_that_are_out_of_reach_stay_with_the_dead(books: Bookkeeping) -> None:
+    books.label([1, 2, 3])
+    production = books.start()
+    dead, heir = books.manager(production), books.manager(production)
+    claims = dead.claim(3, GOLD)
+    taken = heir.take_over(dead.manager, lambda orphan: orphan.claim.run != 2)
+    assert [orphan.claim.run for orphan in taken] == [1, 3]
+    assert heir.orphans(dead.manager) == [
+        Orphan(replace(claims[1], token=2), Status.CLAIMED, None, None, None, None)
+    ]
+    assert dead.held() == [claims[1]]
+    assert heir.apply([released(orphan.claim) for orphan in taken]) == []
+    assert dead.apply([released(claim) for claim in claims]) == [claims[0], claims[2]]
 
 
 def test_runs_of_other_productions_stay_where_they_are(books: Bookkeeping) -> None:
@@ -518,9 +540,22 @@ def test_a_batch_is_recorded_as_a_whole_or_not_at_all(books: Bookkeeping) -> Non
     store = books.manager(books.start())
     one, two, three = store.claim(3, GOLD)
     before = books.dump()
-    with pytest.raises(sqlite3.IntegrityError, match="not lawful"):
-        store.apply([submitted(one), finished(two), released(three)])  # 2 was never submitted
+    strange = Submitted(two, job=object())  # type: ignore[arg-type]
+    with pytest.raises(sqlite3.Error):
+        store.apply([submitted(one), strange, released(three)])
     assert books.dump() == before
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_change_that_is_not_lawful_leaves_no_trace(books: Bookkeeping, first: bool) -> None:
+    books.label([1, 2])
+    store = books.manager(books.start())
+    one, two = store.claim(2, GOLD)
+    changes = [finished(one), submitted(two)]  # 1 was never submitted
+    assert store.apply(changes if first else changes[::-1]) == [one]
+    assert books.column("SELECT status FROM run ORDER BY run") == ["C", "R"]
+    assert books.rows("SELECT outcome, stop, exit_code FROM attempt") == [(None, None, None)] * 2
+    assert books.rows("SELECT * FROM output") == []
 
 
 def test_the_production_stops_with_its_last_run(books: Bookkeeping) -> None:

@@ -324,6 +324,8 @@ def test_ctrl_c_ends_a_command_that_waits(books: Bookkeeping) -> None:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            # A background job of a shell ignores it, and its children inherit that.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         with processes([command]):
             time.sleep(1)  # whether it waits already or not makes no difference

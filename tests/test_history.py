@@ -18,6 +18,7 @@ from bookkeeping import (
     intended,
     released,
     run_job,
+    status_of,
     submitted,
 )
 
@@ -252,6 +253,6 @@ def test_a_run_stands_at_e_after_its_last_attempt(
         if submit:
             run_job(store, claim)
         store.apply([failed(claim, max_attempts=3)])
-        seen.append(store.status_of(claim))
+        seen.append(status_of(store, claim))
     assert seen == [Status.NEW, Status.NEW, Status.ERROR]
     assert books.cell("SELECT count(*) FROM attempt WHERE run = 1") == 3

@@ -79,7 +79,9 @@ def leave_behind(order: JobOrder, *, published: bool) -> None:
         plan.temporary.parent.mkdir(parents=True, exist_ok=True)
         plan.temporary.write_text("x\n")
         found = plan.temporary.stat()
-        manifest += f"{found.st_size} {int(found.st_mtime)} {SHA256} {plan.final}\n"
+        manifest += (
+            f"{found.st_size} {found.st_mtime_ns // 10**9} {found.st_ino} {SHA256} {plan.final}\n"
+        )
         if published:
             plan.final.hardlink_to(plan.temporary)
     (order.spool / "manifest").write_text(manifest)

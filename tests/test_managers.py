@@ -110,6 +110,19 @@ def test_a_process_that_ended_is_dead_even_before_anybody_noticed() -> None:
     assert start_ticks(process.pid) is None
 
 
+def test_a_process_that_is_hidden_may_live(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With hidepid, /proc shows nothing of other users' processes."""
+
+    def kill(pid: int, signum: int) -> None:
+        raise PermissionError
+
+    me = this_process()
+    monkeypatch.setattr("production.store.identity.start_ticks", lambda pid: None)
+    assert is_alive(me.boot, me.pid, me.pid_start) is False
+    monkeypatch.setattr("os.kill", kill)
+    assert is_alive(me.boot, me.pid, me.pid_start) is None
+
+
 def test_strange_names_of_programs_do_not_confuse(tmp_path: Path) -> None:
     strange = tmp_path / "a) R (b 1 2"
     strange.symlink_to("/bin/sleep")
@@ -258,6 +271,34 @@ def test_a_manager_that_hangs_is_dead_when_its_lease_is_over(
     assert [holder.id for holder in watch.dead(seen(books, production))] == [id_]
 
 
+def test_after_a_pause_of_its_own_a_manager_looks_anew(
+    books: Bookkeeping, production: Production, clock: Clock
+) -> None:
+    """While the filesystem hung, say: the others could not give any sign of life either."""
+    holding(books, production, ELSEWHERE, lease=90)
+    watch = LeaseWatch()
+    watch.dead(seen(books, production))
+    clock.now += managers.BLIND + 1
+    assert watch.dead(seen(books, production)) == []
+    clock.now += 91
+    assert len(watch.dead(seen(books, production))) == 1
+
+
+def test_whether_a_manager_elsewhere_lives_shows_with_its_next_beat(
+    books: Bookkeeping, production: Production
+) -> None:
+    quiet = holding(books, production, ELSEWHERE)
+    beating = holding(books, production, ELSEWHERE)
+    holding(books, production, this_process())
+    watch = LeaseWatch()
+    watch.dead(seen(books, production))
+    undecided = watch.undecided(seen(books, production))
+    assert [holder.id for holder in undecided] == [quiet, beating]
+    managers.beat(books.db, beating)
+    watch.dead(seen(books, production))
+    assert [holder.id for holder in watch.undecided(seen(books, production))] == [quiet]
+
+
 # --------------------------------------------------------------------------- coming back
 
 
@@ -323,8 +364,10 @@ def test_a_manager_that_was_stopped_touches_nothing_when_it_goes_on(
         with Database(books.path) as db:
             heir = books.manager(production, db)
             assert watch.dead(managers.holders(db, production.id, heir.manager)) == []
-            clock.now += LEASE + 1
-            (dead,) = watch.dead(managers.holders(db, production.id, heir.manager))
+            for _ in range(7):
+                clock.now += LEASE / 6
+                found = watch.dead(managers.holders(db, production.id, heir.manager))
+            (dead,) = found
             assert (dead.pid, dead.alive) == (process.pid, True)
             held = [orphan.claim for orphan in heir.take_over(dead.id)]
             process.send_signal(signal.SIGCONT)

@@ -58,9 +58,9 @@ def steps_of(connection: sqlite3.Connection, action: Callable[[], object]) -> in
 
     def count() -> None:
         nonlocal steps
-        steps += 10
+        steps += 1
 
-    connection.set_progress_handler(count, 10)
+    connection.set_progress_handler(count, 1)
     try:
         action()
     finally:
@@ -82,9 +82,8 @@ def work_through(books: Bookkeeping, production: Production) -> None:
         store.apply([submitted(one), submitted(two)])
         store.apply([finished(one), failed(two), released(three)])
         store.next_claim(wanted)
-        store.next_due(wanted)
-    (mine,) = store.claim(1, GOLD)
-    store.status_of(mine)
+        store.has_waiting(wanted)
+    store.claim(1, GOLD)
     dead.claim(2, GOLD)
     managers.beat(books.db, store.manager)
     managers.holders(books.db, production.id, store.manager)
@@ -191,9 +190,11 @@ def test_minding_managers_costs_the_same_whatever_else_there_is(
         "SELECT * FROM alcapana_v1 WHERE run = 5",
         "SELECT run, tree FROM alcapana_v1 WHERE status = 'F' LIMIT 5",
         "UPDATE alcapana_v1 SET status = 'N' WHERE run = 5",
+        "SELECT run FROM datasets WHERE dataset = 'set3' AND tranche = 2 LIMIT 5",
+        "SELECT 1 FROM datasets WHERE dataset = 'no such' LIMIT 1",
     ],
 )
-def test_a_run_is_found_by_hand_at_once(
+def test_what_is_looked_up_by_hand_is_found_at_once(
     small_and_large: tuple[Bookkeeping, Bookkeeping], sql: str
 ) -> None:
     small, large = (cost(books, lambda store: store.db.rows(sql)) for books in small_and_large)

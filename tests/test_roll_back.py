@@ -124,6 +124,34 @@ def test_a_record_that_cannot_be_read_costs_its_own_run_only(lab: Experiment) ->
     lab.finish()
 
 
+def test_a_job_that_ended_before_its_submission_was_recorded_counts(lab: Experiment) -> None:
+    patch = f"""
+import time
+from pathlib import Path
+from production.batch.local import LocalSystem
+submit = LocalSystem.submit
+def slow(self, jobs):
+    answers = submit(self, jobs)
+    while not Path({str(lab.directory / "go")!r}).exists():
+        time.sleep(0.02)
+    return answers
+LocalSystem.submit = slow
+"""
+    lab.open_archive()
+    manager = lab.start(patch=patch)
+    manager.until(lambda: lab.records() != [], "the end of a job")
+    assert lab.statuses() == "CCC"
+    manager.press_ctrl_c()
+    manager.until_it_says("User cancelling jobs")
+    (lab.directory / "go").touch()
+    assert manager.wait() == 130
+    lab.check_nothing_under_way()
+    assert lab.statuses() == "FNN"
+    assert report(manager) == [2092, 2093]
+    lab.finish()
+    assert lab.completions() == dict.fromkeys(RUNS, 1)
+
+
 def test_a_hanging_submission_is_left_to_the_next_manager(lab: Experiment) -> None:
     patch = """
 import time

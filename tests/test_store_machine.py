@@ -18,12 +18,24 @@ from bookkeeping import (
     check_sound,
     failed,
     finished,
+    intended,
+    submitted,
 )
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from production.model import Change, Claim, Production, RunFilter
+from production.model import (
+    Change,
+    Claim,
+    Failed,
+    Finished,
+    Intended,
+    Production,
+    Released,
+    RunFilter,
+    Submitted,
+)
 from production.store import datasets, managers
 from production.store.datasets import Label
 from production.store.productions import retry
@@ -49,6 +61,7 @@ class Run:
     token: int = 0
     failures: int = 0
     manager: int | None = None
+    intended: bool = False  # a job is about to be submitted, or was
     resting: bool = False  # not to be claimed before long
 
 
@@ -106,7 +119,7 @@ class BookkeepingMachine(RuleBasedStateMachine):
         assert len(claims) == min(count, len(expected))
         for claim in claims:
             run = self.runs[store.production.id, claim.run]
-            run.status, run.manager = "C", store.manager
+            run.status, run.manager, run.intended = "C", store.manager, False
             run.attempt += 1
             run.token += 1
             assert claim == Claim(claim.run, run.attempt, run.token, run.failures)
@@ -133,46 +146,54 @@ class BookkeepingMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def changes(self, data: st.DataObject) -> None:
         """Some changes in one transaction, by claims that hold and by others that do not."""
-        one = data.draw(st.sampled_from(self.held[-12:]))
-        mine = [held.claim for held in self.held if held.store is one.store]
-        claims = data.draw(st.lists(st.sampled_from(mine), min_size=1, max_size=3, unique=True))
-        wanted = [change_of(data, claim, one.store.production) for claim in claims]
-        before = self.books.dump()
-        try:
-            lost = one.store.apply(wanted)
-        except sqlite3.IntegrityError:
-            # A finish of what was never submitted: nothing of the batch is recorded.
-            assert any(
-                type(change) is type(finished(change.claim))
-                and self.holds(one.store, change.claim)
-                and self.runs[one.store.production.id, change.claim.run].status == "C"
-                for change in wanted
-            )
-            assert self.books.dump() == before
-            return
-        assert lost == [claim for claim in claims if not self.holds(one.store, claim)]
-        for change in wanted:
-            if change.claim not in lost:
-                self.expect(change, self.runs[one.store.production.id, change.claim.run])
+        store = data.draw(st.sampled_from([held.store for held in self.held]))
+        mine = [held.claim for held in self.held if held.store is store]
+        claims = data.draw(st.lists(st.sampled_from(mine), min_size=1, max_size=4, unique=True))
+        self.apply(store, [change_of(data, claim, store.production) for claim in claims])
+
+    @precondition(lambda self: self.held)
+    @rule(data=st.data())
+    def go_on(self, data: st.DataObject) -> None:
+        """What a manager does next with its runs."""
+        store = data.draw(st.sampled_from([held.store for held in self.held]))
+        changes: list[Change] = []
+        for claim in store.held():
+            if self.runs[store.production.id, claim.run].status == "C":
+                changes += [intended(claim), submitted(claim)]
+            else:
+                changes.append(finished(claim, OUTPUTS[store.production.type]))
+        self.apply(store, changes)
+
+    def apply(self, store: RunStore, changes: list[Change]) -> None:
+        expected = []
+        for change in changes:
+            run = self.runs[store.production.id, change.claim.run]
+            if not self.holds(store, change.claim) or (
+                isinstance(change, Finished) and run.status == "C"  # never submitted
+            ):
+                expected.append(change.claim)
+            else:
+                self.expect(change, run)
+        assert store.apply(changes) == expected
 
     def holds(self, store: RunStore, claim: Claim) -> bool:
         run = self.runs[store.production.id, claim.run]
         return run.manager == store.manager and run.token == claim.token
 
     def expect(self, change: Change, run: Run) -> None:
-        kind = type(change).__name__
-        if kind == "Submitted":
-            run.status = "R"
-        elif kind == "Finished":
-            run.status, run.failures = "F", 0
-        elif kind == "Released":
-            run.status = "N"
-        elif kind == "Failed":
-            run.failures += 1
-            assert not isinstance(change, str)
-            last = run.failures >= change.max_attempts  # type: ignore[union-attr]
-            run.status = "E" if last else "N"
-            run.resting = change.wait > 0  # type: ignore[union-attr]
+        match change:
+            case Intended():
+                run.intended = True
+            case Submitted():
+                run.status = "R"
+            case Finished():
+                run.status, run.failures = "F", 0
+            case Released():
+                run.status = "N"
+            case Failed():
+                run.failures += 1
+                run.status = "N" if run.failures < change.max_attempts else "E"
+                run.resting = change.wait > 0
         if run.status not in "CR":
             run.manager = None
 
@@ -203,7 +224,7 @@ class BookkeepingMachine(RuleBasedStateMachine):
         sql = f"UPDATE {production.label} SET status = '{status}' WHERE run = {run}"
         if known is None or status == known.status != "N":
             self.execute(sql)
-        elif status != "N" or known.status == "R":
+        elif status != "N" or known.status == "R" or known.status == "C" and known.intended:
             before = self.books.dump()
             with pytest.raises(
                 sqlite3.IntegrityError, match=r"status N can be set|stop its manager"
@@ -356,8 +377,8 @@ def change_of(data: st.DataObject, claim: Claim, production: Production) -> Chan
 
 TestBookkeeping = pytest.mark.slow(BookkeepingMachine.TestCase)
 TestBookkeeping.settings = settings(
-    max_examples=40,
-    stateful_step_count=40,
+    max_examples=60,
+    stateful_step_count=50,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )

@@ -21,6 +21,7 @@ from bookkeeping import (
     intended,
     released,
     run_job,
+    status_of,
     submitted,
 )
 
@@ -49,7 +50,7 @@ def store(books: Bookkeeping) -> RunStore:
     store = books.manager(production)
     claims = {claim.run: claim for claim in store.claim(6, GOLD)}
     store.apply([released(claims.pop(N))])
-    store.apply([intended(claim, MODULES) for claim in claims.values()])
+    store.apply([intended(claim, MODULES) for run, claim in claims.items() if run != C])
     store.apply([submitted(claims[run]) for run in (R, F, E, WAITING)])
     store.apply([finished(claims[F])])
     store.apply([failed(claims[E], max_attempts=1), failed(claims[WAITING], wait=3600)])
@@ -331,6 +332,7 @@ def test_failed_runs_are_tried_again_with_a_clean_count(
 STATUS_ONLY = "only status can be set by hand: the rest is recorded by managers"
 N_ONLY = "only status N can be set by hand: managers set the others"
 HAS_JOB = "a job of this run is in the batch system: stop its manager first"
+GETS_JOB = "a job of this run is being submitted: stop its manager first"
 NUMBER_ONLY = "a run is added with its number only: it starts as N"
 HISTORY = "this run has a history: only untouched runs can be removed"
 
@@ -382,6 +384,19 @@ def test_what_is_not_lawful_is_refused_with_the_reason(
     assert books.dump() == before
 
 
+def test_a_run_whose_job_is_being_submitted_is_not_given_back(
+    books: Bookkeeping, store: RunStore, by_hand: By
+) -> None:
+    (claim,) = (claim for claim in store.held() if claim.run == C)
+    store.apply([intended(claim)])
+    before = books.dump()
+    sql = f"UPDATE alcapana_v2 SET status = 'N' WHERE run = {C}"
+    assert by_hand(sql) == [[f"refused: {GETS_JOB}"]]
+    assert books.dump() == before
+    store.apply([released(claim)])
+    assert by_hand(sql) == []
+
+
 @pytest.mark.parametrize(
     "sql",
     [
@@ -407,7 +422,7 @@ def test_a_manager_goes_on_beside_what_is_done_by_hand(books: Bookkeeping, store
     (claim,) = (claim for claim in store.held() if claim.run == R)
     by_hand("UPDATE alcapana_v2 SET status = 'N' WHERE run <> 3")
     assert store.apply([finished(claim)]) == []
-    assert store.status_of(claim) is Status.FINISHED
+    assert status_of(store, claim) is Status.FINISHED
     check_sound(books)
 
 

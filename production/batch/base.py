@@ -8,6 +8,7 @@ always ``bash WRAPPER SPOOL``; its orders are in the spool already when it is su
 from __future__ import annotations
 
 import importlib
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -28,6 +29,7 @@ ENTRY_POINTS = "production.batch"
 _MODULES: Mapping[str, str] = {
     "local": "production.batch.local",
     "slurm": "production.batch.slurm",
+    "sge": "production.batch.sge",
 }
 
 
@@ -68,7 +70,8 @@ class BatchSystem(Protocol):
         """Why jobs that ``poll`` called GONE ended, by job name, in words that users read.
 
         As far as the batch system or its accounting remembers, which may take them a minute;
-        other jobs are left out.  Never fails: not to know a reason is no trouble.
+        other jobs, and those that were never polled, are left out.  Never fails: not to know a
+        reason is no trouble.
         """
         ...
 
@@ -92,6 +95,9 @@ def choose(name: str) -> str:
         return name
     if shutil.which("sbatch"):
         return "slurm"
+    # Others have a qsub as well.
+    if shutil.which("qsub") and os.environ.get("SGE_ROOT"):
+        return "sge"
     return "local"
 
 

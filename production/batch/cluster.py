@@ -7,11 +7,12 @@ output that makes no sense) leaves open what became of the jobs, and is raised a
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field
 from typing import cast
 
 from production import commands
@@ -40,6 +41,7 @@ class Site:
     project: str | None = None  # SLURM's account
     options: tuple[str, ...] = ()  # handed to the submission command as they are
     arrays: bool = True
+    words: Mapping[str, str] = field(default_factory=dict)  # further ones of a system
 
 
 @dataclass(frozen=True)
@@ -52,10 +54,16 @@ class Listed:
     why: str = ""  # how it ended, as far as the queue still tells
 
 
-def read_site(system: str, options: Mapping[str, object], forbidden: Mapping[str, str]) -> Site:
-    """The table [batch.SYSTEM]; ``forbidden``: options of the command and why not to use them.
+def read_site(
+    system: str,
+    options: Mapping[str, object],
+    forbidden: Mapping[str, str],
+    words: Mapping[str, str] | None = None,
+) -> Site:
+    """The table [batch.SYSTEM].
 
-    Raises ConfigurationError.
+    ``forbidden``: options of the command, and why not to use them.  ``words``: further keys that
+    the system has, each with its default.  Raises ConfigurationError.
     """
 
     def refuse(what: str) -> ConfigurationError:
@@ -67,20 +75,21 @@ def read_site(system: str, options: Mapping[str, object], forbidden: Mapping[str
             raise refuse(f"{name} must be a text in quotes, not {value!r}")
         return cast(str | None, value)
 
-    known = tuple(field.name for field in fields(Site))
+    known = ("queue", "project", "options", "arrays", *(words or {}))
     for name in options:
         if name not in known:
             raise refuse(f"{name!r} is not an option. Options: {', '.join(known)}")
-    words = options.get("options", [])
-    if not isinstance(words, list) or not all(map(_is_word, words)):
-        raise refuse(f'options must be a list of texts such as ["--x=y"], not {words!r}')
-    for word in words:
+    free = options.get("options", [])
+    if not isinstance(free, list) or not all(map(_is_word, free)):
+        raise refuse(f'options must be a list of texts such as ["--x=y"], not {free!r}')
+    for word in free:
         if why := forbidden.get(word.partition("=")[0]):
             raise refuse(f"options: {word} cannot be used: {why}")
     arrays = options.get("arrays", True)
     if not isinstance(arrays, bool):
         raise refuse(f"arrays must be true or false, not {arrays!r}")
-    return Site(text("queue"), text("project"), tuple(words), arrays)
+    further = {name: text(name) or default for name, default in (words or {}).items()}
+    return Site(text("queue"), text("project"), tuple(free), arrays, further)
 
 
 def _is_word(value: object) -> bool:
@@ -93,11 +102,14 @@ class ClusterSystem(ABC):
     name: str
     largest_array: int
     index: str  # the shell's word for an element's index
+    prelude = ""  # what the script begins with
 
     def __init__(self, site: Site) -> None:
         self._site = site
         self._known: dict[str, _Known] = {}  # by job name: what the last poll and later calls used
-        self._why: dict[str, str] = {}  # by job name: how those ended that the queue showed as such
+        # By job name: how jobs ended, as the queue shows it, and as the accounting tells.
+        self._why: dict[str, str] = {}
+        self._told: dict[str, str] = {}
 
     # ----------------------------------------------------------------- what a system must know
 
@@ -129,7 +141,7 @@ class ClusterSystem(ABC):
         """Have jobs ended; some may be gone already.  Raises CommandError."""
 
     @abstractmethod
-    def reasons(self, ids: Collection[str]) -> dict[str, str]:
+    def reasons(self, ids: Collection[str]) -> Mapping[str, str]:
         """How jobs ended, by id, as far as the accounting knows; raises CommandError."""
 
     # ----------------------------------------------------------------- what follows from it
@@ -147,9 +159,7 @@ class ClusterSystem(ABC):
             rest = tuple(job for job in jobs.jobs if job.name not in unwritable)
             return {**unwritable, **(self._submit(Together(rest)) if rest else {})}
         try:
-            answer = commands.run(
-                self.command(jobs), stdin=jobs.script(self.index), accept=range(256)
-            )
+            answer = commands.run(self.command(jobs), stdin=self._script(jobs), accept=range(256))
             first = self.accepted(answer)
         except SubmissionRefused as refused:
             return {job.name: refused for job in jobs.jobs}
@@ -177,8 +187,11 @@ class ClusterSystem(ABC):
     def poll(self, jobs: Sequence[JobHandle]) -> dict[str, JobState]:
         """See BatchSystem."""
         self._known = {job.name: self._look_up(job) for job in jobs}
+        for memory in (self._why, self._told):
+            for name in memory.keys() - self._known:
+                del memory[name]
         found = self._find(jobs)
-        self._why = {name: listed.why for name, listed in found.items() if listed.why}
+        self._why |= {name: listed.why for name, listed in found.items() if listed.why}
         gone = JobState.GONE
         return {j.name: found[j.name].state if j.name in found else gone for j in jobs}
 
@@ -206,13 +219,16 @@ class ClusterSystem(ABC):
 
     def reason_of(self, jobs: Sequence[JobHandle]) -> dict[str, str]:
         """See BatchSystem."""
-        names = {id_: job.name for job in jobs if (id_ := self._look_up(job).id)}
-        try:
-            told = self.reasons(names) if names else {}
-        except CommandError:  # there need not be any accounting, and it need not answer now
-            told = {}
-        seen = {job.name: self._why[job.name] for job in jobs if job.name in self._why}
-        return {**seen, **{names[id_]: reason for id_, reason in told.items() if id_ in names}}
+        known = {job.name: self._known[job.name] for job in jobs if job.name in self._known}
+        names = {entry.id: name for name, entry in known.items() if entry.id}
+        unasked = {id_: name for id_, name in names.items() if name not in self._told}
+        if unasked:
+            # There need not be any accounting, and it need not answer now.
+            with contextlib.suppress(CommandError):
+                told = self.reasons(unasked)
+                self._told |= {unasked[id_]: why for id_, why in told.items() if id_ in unasked}
+        reasons = {**self._why, **self._told}
+        return {job.name: reasons[job.name] for job in jobs if job.name in reasons}
 
     def describe(self, job: JobOrder) -> str:
         """See BatchSystem."""
@@ -222,12 +238,15 @@ class ClusterSystem(ABC):
         except OSError as error:
             script = f"(unreadable: {error.strerror})\n"
         return (
-            f"{shlex.join(self.command(alone))} << 'END'\n{alone.script(self.index)}END\n"
+            f"{shlex.join(self.command(alone))} << 'END'\n{self._script(alone)}END\n"
             f"\n# {job.script}\n{script}"
         )
 
     def close(self) -> None:  # noqa: B027 - nothing is held
         """See BatchSystem."""
+
+    def _script(self, jobs: Together) -> str:
+        return jobs.script(self.index, self.prelude)
 
     # ----------------------------------------------------------------- finding jobs in the queue
 

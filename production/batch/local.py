@@ -108,7 +108,8 @@ class LocalSystem:
     def cancel(self, jobs: Sequence[JobHandle]) -> None:
         """See BatchSystem; when it returns, nothing of the jobs runs any more on this host."""
         names: dict[int, str] = {}  # by session, which has the wrapper's pid
-        for process, job in self._withdraw(jobs):
+        started, elsewhere = self._withdraw(jobs)
+        for process, job in started:
             if is_alive(process):
                 names[process.pid] = job.name
                 _send(signal.SIGTERM, group=process.pid)
@@ -121,6 +122,9 @@ class LocalSystem:
             left = _wait_for(left, _GLANCE)
         if left:
             what = "; ".join(f"{names[s]} (pids {_listed(pids)})" for s, pids in left.items())
+            raise BatchError(system=self.name, what=f"jobs could not be ended: {what}")
+        if elsewhere:
+            what = f"they run on another host: {', '.join(elsewhere)}"
             raise BatchError(system=self.name, what=f"jobs could not be ended: {what}")
 
     def reason_of(self, jobs: Sequence[JobHandle]) -> dict[str, str]:  # noqa: ARG002
@@ -189,9 +193,15 @@ class LocalSystem:
             del self._running[name]
             self._fill_slots()
 
-    def _withdraw(self, jobs: Iterable[JobHandle]) -> list[tuple[Process, JobHandle]]:
-        """Forget those that are pending; the wrappers of those that have started on this host."""
-        started = []
+    def _withdraw(
+        self, jobs: Iterable[JobHandle]
+    ) -> tuple[list[tuple[Process, JobHandle]], list[str]]:
+        """Forget those that are pending; the wrappers of those that have started on this host.
+
+        And the names of those that have started, and not ended, on another.
+        """
+        started: list[tuple[Process, JobHandle]] = []
+        elsewhere: list[str] = []
         with self._lock:
             for job in jobs:
                 if self._pending.pop(job.name, None):
@@ -201,10 +211,12 @@ class LocalSystem:
                     with contextlib.suppress(OSError, ValueError):
                         process, host = _read_pid(job.spool)
                         if host != self._host:
+                            if not (job.spool / "record").exists():
+                                elsewhere.append(job.name)
                             continue
                 if process is not None:
                     started.append((process, job))
-        return started
+        return started, elsewhere
 
 
 # ---------------------------------------------------------------------- jobs and their processes

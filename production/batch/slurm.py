@@ -126,7 +126,7 @@ class SlurmSystem(ClusterSystem):
         """See ClusterSystem."""
         told: dict[str, str] = {}
         for some in chunks(ids, 1000):
-            argv = ["sacct", "--noheader", "--allocations", "--parsable2", "--array"]
+            argv = ["sacct", "--noheader", "--allocations", "--parsable2"]
             argv += ["--format=JobID,State,ExitCode", f"--jobs={','.join(some)}"]
             told.update(parse_sacct(commands.run(argv).stdout))
         return told
@@ -153,7 +153,6 @@ def parse_accepted(answer: commands.Completed) -> str:
     Raises SubmissionRefused when SLURM will not have the job, BatchError when the answer leaves
     open whether it has it.
     """
-    said = [line.removeprefix("sbatch: ").removeprefix("error: ") for line in _lines(answer.stderr)]
     if answer.code == 0:
         # Last: a site's own scripts may greet the user before.
         last = _lines(answer.stdout)[-1:]
@@ -162,10 +161,13 @@ def parse_accepted(answer: commands.Completed) -> str:
             what = f"sbatch did not tell the job's id, but {answer.stdout[:100]!r}"
             raise BatchError(system=SlurmSystem.name, what=what)
         return match[1]
-    what = "; ".join(said) or "sbatch failed and did not say why"
-    if not said or _UNANSWERED.search(what):
+    lines = _lines(answer.stderr)
+    what = "; ".join(lines) or f"sbatch failed with exit code {answer.code} and did not say why"
+    own = [line.removeprefix("sbatch: ") for line in lines if line.startswith("sbatch: ")]
+    if not own or _UNANSWERED.search(what):
         raise BatchError(system=SlurmSystem.name, what=what)
-    raise SubmissionRefused(system=SlurmSystem.name, what=what)
+    reasons = [line.removeprefix("error: ") for line in own]
+    raise SubmissionRefused(system=SlurmSystem.name, what="; ".join(reasons))
 
 
 def parse_squeue(text: str) -> list[Listed]:
@@ -204,7 +206,7 @@ def in_words(state: str, exit_code: str = "") -> str:
     """A final state such as ``CANCELLED by 1000`` in words; ``exit_code`` is CODE:SIGNAL."""
     short, _, who = state.partition(" by ")
     words = _ENDED[short.split(" ")[0]]
-    if who.isascii() and who.isdigit():
+    if re.fullmatch(r"[0-9]{1,10}", who, re.ASCII):
         words += f" by {_user(int(who))}"
     code, _, number = exit_code.partition(":")
     if short == "FAILED" and number not in {"", "0"}:

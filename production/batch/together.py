@@ -64,8 +64,11 @@ class Together:
         """Where the job with this index is found."""
         return Place(self.name, index if self.is_array else None)
 
-    def script(self, index: str) -> str:
-        """The script that is submitted; ``index``: the shell's word for the element's index."""
+    def script(self, index: str, prelude: str = "") -> str:
+        """The script that is submitted.
+
+        ``index``: the shell's word for the element's index; ``prelude``: lines to begin with.
+        """
         files = [shlex.join(map(str, (job.spool, job.stdout, job.stderr))) for job in self.jobs]
         if self.is_array:
             cases = "".join(
@@ -75,7 +78,7 @@ class Together:
         else:
             choice = f"set -- {files[0]}\n"
         run = f'exec bash {shlex.quote(str(WRAPPER))} "$1" < /dev/null >> "$2" 2>> "$3"\n'
-        return f"#!/usr/bin/env bash\n{choice}{run}"
+        return f"#!/usr/bin/env bash\n{prelude}{choice}{run}"
 
 
 def divide(jobs: Sequence[JobOrder], largest: int) -> Iterator[Together]:

@@ -65,6 +65,11 @@ def _dispatch(arguments: list[str], program: str) -> int:
 
         print(f"production {__version__}")
         return 0
+    for argument in arguments:
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            raise UsageError(text=f"{argument!r} is not valid UTF-8 text") from None
     name, *rest = arguments
     if name not in COMMANDS:
         raise UsageError(text=f"there is no command '{name}'. Commands: {', '.join(COMMANDS)}")

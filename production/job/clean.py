@@ -14,7 +14,8 @@ from production.model import OutputPlan
 
 MANIFEST = "manifest"  # what the job was about to publish, written by sge_scripts/job.sh
 
-_LINE = re.compile(r"([0-9]+) ([0-9]+) [0-9a-f]{64} (/.*)")  # size, mtime, sha256, final name
+# Size, time in seconds, inode, sha256, final name; a rename and a hard link keep the first three.
+_LINE = re.compile(r"([0-9]+) ([0-9]+) ([0-9]+) [0-9a-f]{64} (/.*)")
 
 
 def discard_outputs(spool: Path, outputs: Iterable[OutputPlan]) -> None:
@@ -55,10 +56,11 @@ def _published(spool: Path) -> Iterator[Path]:
     except OSError as error:
         raise SpoolTrouble(path=spool / MANIFEST, what=error.strerror or error) from None
     for match in filter(None, map(_LINE.fullmatch, manifest.split("\n"))):
-        path = Path(match[3])
+        path = Path(match[4])
         with contextlib.suppress(OSError):
             found = path.lstat()
-            if (found.st_size, int(found.st_mtime)) == (int(match[1]), int(match[2])):
+            seconds = found.st_mtime_ns // 10**9
+            if (found.st_size, seconds, found.st_ino) == tuple(map(int, match.group(1, 2, 3))):
                 yield path
 
 

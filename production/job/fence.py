@@ -8,6 +8,7 @@ must not be a directory with entries), on network filesystems as well.
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 import uuid
 from pathlib import Path
@@ -25,12 +26,15 @@ def revoke(spool: Path) -> bool:
     unless it is doing so at this moment: its record or its manifest tells.
 
     A spool that is not there counts as forbidden, for the wrapper refuses without one; so a spool
-    must exist before anybody can learn of the job.  Raises SpoolTrouble.
+    must exist before anybody can learn of the job.  Raises SpoolTrouble, also when the directory
+    of all spools is not there: then the filesystem is not.
     """
     try:
         return _close_fence(spool) or not _mark(spool)
-    except FileNotFoundError:
-        return True
+    except FileNotFoundError as error:
+        if os.path.isdir(spool.parent):  # noqa: PTH112 - pathlib's raises where it may not look
+            return True
+        raise SpoolTrouble(path=spool.parent, what=error.strerror) from None
     except OSError as error:
         raise SpoolTrouble(path=spool, what=error.strerror or error) from None
 

@@ -12,7 +12,7 @@ import shlex
 from collections.abc import Iterable
 from pathlib import Path
 
-from production.errors import RecipeError, SpoolTrouble
+from production.errors import RecipeError, file_trouble
 from production.model import JobOrder
 
 ORDERS = "orders"
@@ -35,7 +35,7 @@ def write_orders(order: JobOrder, done: Path) -> None:
         temporary.write_bytes(os.fsencode(text))
         temporary.replace(order.spool / ORDERS)
     except OSError as error:
-        raise SpoolTrouble(path=order.spool, what=error.strerror or error) from None
+        raise file_trouble(order.spool, error) from None
 
 
 def render_orders(order: JobOrder, done: Path) -> str:

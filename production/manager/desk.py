@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from production.errors import ProductionError, SpoolTrouble
+from production.errors import NoSpaceLeft, ProductionError, SpoolTrouble
 from production.manager import settle
 from production.manager.lanes import Lane, Results
 from production.manager.paths import Paths
 from production.manager.plan import JobSettings
-from production.manager.rest import LONGEST_WAIT
+from production.manager.rest import LONGEST_WAIT, Rest
 from production.manager.settings import Rooms, Settings
 from production.manager.work import Phase, Work
 from production.model import Change, Failed, Production, Released, Status
@@ -45,9 +45,12 @@ class Desk:
         self.may_claim = True  # whether it is worth asking the database for more runs
         self.results = Results()
         self.lanes = {
-            name: Lane(name, self.results) for name in ("transfer", "batch", "files", "probe")
+            name: Lane(name, self.results)
+            for name in ("stage", "transfer", "batch", "files", "probe")
         }
         self.lease_watch = managers.LeaseWatch()
+        self.space_rest = Rest()
+        self.said_to_wait: set[int] = set()  # managers that were named as still holding runs
         self.store: RunStore  # from the registration on
         self.due: dict[str, float] = {}  # when the loop is to turn at the latest (monotonic)
         self._changes: list[tuple[Change, Callable[[], None]]] = []
@@ -81,20 +84,28 @@ class Desk:
     def flush(self) -> None:
         """Record what has been collected, which may lead to more."""
         while self._changes:
-            changes, self._changes = self._changes, []
+            changes = list(self._changes)
             lost = set(self.store.apply([change for change, _ in changes]))
+            del self._changes[: len(changes)]  # only now: an interrupted write is still owed
             for change, then in changes:
-                if change.claim in lost:
-                    self.drop(self.works.get(change.claim.run))
-                else:
+                if change.claim not in lost:
                     then()
+                    continue
+                work = self.works.get(change.claim.run)
+                if work is not None and work.claim == change.claim:
+                    self.drop(work)
 
-    def drop(self, work: Work | None) -> None:
+    def take(self, work: Work) -> None:
+        """Take a run in hand."""
+        if before := self.works.get(work.run):  # given back by hand, and claimed again
+            self.drop(before)
+        self.works[work.run] = work
+
+    def drop(self, work: Work) -> None:
         """Let go of a run that somebody else has taken over, and touch nothing that is theirs."""
-        if work is not None:
-            self.say(f"Run {work.run} was taken over by somebody else", level="warning")
-            work.stop.set()
-            del self.works[work.run]
+        self.say(f"Run {work.run} was taken over by somebody else", level="warning")
+        work.stop.set()
+        del self.works[work.run]
 
     # ----------------------------------------------------------------- how attempts end
 
@@ -105,6 +116,12 @@ class Desk:
     def release(self, work: Work, reason: str) -> None:
         """Return a claim that has no job, without blame."""
         self._give_up(work, Released(work.claim, reason))
+
+    def no_room(self, work: Work, trouble: NoSpaceLeft) -> None:
+        """Return a claim for which there is no space, and claim nothing for a while."""
+        if self.space_rest.begin(self.settings.pause):
+            self.warn(trouble, "Will try again later.")
+        self.release(work, str(trouble))
 
     def failure(self, work: Work, reason: str) -> Failed:
         """The change that ends an attempt as failed."""
@@ -140,7 +157,8 @@ class Desk:
                 self.say(f"Released run: {work.run}: {change.reason}")
             else:
                 self.say(f"Finished run: {work.run}")
-            self.works.pop(work.run, None)
+            if self.works.get(work.run) is work:
+                del self.works[work.run]
             self.may_claim = True
             self._tidy(lambda: settle.discard_spool(work))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from enum import StrEnum
@@ -12,11 +13,13 @@ from production.errors import (
     ArchiveUnavailable,
     FileMissing,
     NetrcError,
+    NoSpaceLeft,
     NotOnDisk,
     ProbeFailed,
     ProductionError,
     TransferError,
     TransferStopped,
+    file_trouble,
 )
 from production.manager.desk import Desk
 from production.manager.rest import Rest
@@ -56,7 +59,9 @@ class Intake:
 
     def advance(self) -> None:
         """Each turn: whatever can be done now."""
-        if self._space is Space.OK:
+        self._desk.wake_at("fetch", None)
+        downloads = bool(self._desk.paths.recipe.archive_inputs)
+        if self._space is Space.OK or (self._space is Space.FAILED and not downloads):
             self._claim()
             self._fetch()
 
@@ -65,15 +70,15 @@ class Intake:
     def _claim(self) -> None:
         desk = self._desk
         free = desk.settings.nproc + desk.settings.nprep - len(desk.works)
-        if free <= 0 or not self._desk.may_claim:
+        if free <= 0 or not desk.may_claim or desk.space_rest.resting:
             return
-        self._desk.may_claim = False
+        desk.may_claim = False
         new = [
             Work(claim, desk.paths, desk.rooms.batch, desk.paths.job_name(claim))
             for claim in desk.store.claim(free, desk.settings.filter)
         ]
         for work in new:
-            desk.works[work.run] = work
+            desk.take(work)
             desk.say(f"Claimed run: {work.run}")
         for work in new:
             self._find_base_inputs(work)
@@ -89,7 +94,8 @@ class Intake:
             made = productions.outputs(desk.db, desk.base.id, work.run)
             for wanted in recipe.base_inputs:
                 path = made.get(wanted.output)
-                if path is None or not path.is_file():
+                # pathlib's is_file raises where it may not look
+                if path is None or not os.path.isfile(path):  # noqa: PTH113
                     what = f"is missing: {path}" if path else "is not recorded"
                     desk.fail(work, f"input {wanted.output} of {desk.base.label} {what}")
                     return
@@ -119,7 +125,7 @@ class Intake:
             elif isinstance(result, BaseException) and not isinstance(result, TransferError):
                 raise result
 
-        self._desk.lanes["transfer"].do(lambda: archive.stage(files), staged)
+        self._desk.lanes["stage"].do(lambda: archive.stage(files), staged)
 
     # ----------------------------------------------------------------- fetch
 
@@ -127,7 +133,6 @@ class Intake:
         """Start the next transfer: of the first run that is not known to be on tape still."""
         desk = self._desk
         archive = desk.rooms.archive
-        desk.wake_at("fetch", None)
         works = desk.works.values()
         waiting = [work for work in works if work.phase is Phase.CLAIMED]
         if (
@@ -152,7 +157,10 @@ class Intake:
             desk.results.put(lambda: self._show(work, done, total))
 
         def fetch() -> dict[str, Path]:
-            directory.mkdir(parents=True, exist_ok=True)
+            try:
+                directory.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise file_trouble(directory, error) from None
             got = {name: directory / Path(file).name for name, file in files.items()}
             for name, file in files.items():
                 archive.fetch(file, got[name], progress, work.stop)
@@ -173,6 +181,7 @@ class Intake:
         if not isinstance(result, BaseException) or isinstance(result, NotOnDisk | FileMissing):
             self._archive_rest.over()  # it knows its files again
         if isinstance(result, NotOnDisk):
+            work.waits_since = work.waits_since or time.monotonic()
             if time.monotonic() - work.waits_since > desk.settings.stage_timeout:
                 desk.fail(work, f"{result}; it did not arrive within the stage time-out")
             else:
@@ -181,13 +190,14 @@ class Intake:
         elif isinstance(result, ArchiveUnavailable | NetrcError):
             work.move(Phase.CLAIMED)
             self._rest(result)
+        elif isinstance(result, NoSpaceLeft):
+            desk.no_room(work, result)
         elif isinstance(result, ProductionError):
             desk.fail(work, str(result))
-        elif isinstance(result, OSError):
-            desk.fail(work, f"download failed: {result.filename}: {result.strerror}")
         elif isinstance(result, BaseException):
             raise result
         else:
+            desk.space_rest.over()
             desk.say(f"... Success! (run {work.run})")
             work.inputs.update(result)
             work.fetched = True
@@ -196,7 +206,7 @@ class Intake:
     def _rest(self, error: ProductionError) -> None:
         """Leave the archive alone; when it is back it may have forgotten what to stage."""
         for work in self._desk.works.values():
-            work.stage_again, work.waits_since = 0.0, time.monotonic()
+            work.stage_again, work.waits_since = 0.0, None
         if self._archive_rest.begin(self._desk.settings.pause):
             self._desk.warn(error, "Will try again later.")
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from production.errors import BatchError, ProductionError, SpoolTrouble
+from production.errors import BatchError, NoSpaceLeft, ProductionError, SpoolTrouble
 from production.manager import settle
 from production.manager.desk import Desk
 from production.manager.plan import plan_job
@@ -56,6 +56,8 @@ class Jobs:
                 continue  # given up in the meantime
             if trouble is None:
                 self._intend(work)
+            elif isinstance(trouble, NoSpaceLeft):
+                self._desk.no_room(work, trouble)
             else:
                 self._desk.fail(work, str(trouble))
         self._desk.flush()  # the intent must stand before the batch system hears of the jobs
@@ -107,9 +109,11 @@ class Jobs:
                 self._record_submission(work)
 
     def _record_submission(self, work: Work) -> None:
-        if not work.submitted:
+        def recorded() -> None:
             work.submitted = True
-            self._desk.record(Submitted(work.claim, work.job or work.name))
+
+        if not work.submitted:
+            self._desk.record(Submitted(work.claim, work.job or work.name), recorded)
         if work.phase is Phase.SUBMITTING:
             work.move(Phase.RUNNING)
 

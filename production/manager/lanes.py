@@ -15,23 +15,22 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class _Order:
+class _Task:
     work: Callable[[], Any]
     then: Callable[[Any], None]
 
 
 class Lane:
-    """Threads that work off orders one after the other.
+    """A thread that does one thing after the other.
 
-    They are daemons: a transfer that hangs in the kernel must not keep the program from ending.
+    It is a daemon: a transfer that hangs in the kernel must not keep the program from ending.
     """
 
-    def __init__(self, name: str, results: Results, workers: int = 1) -> None:
-        self._orders: queue.SimpleQueue[_Order] = queue.SimpleQueue()
+    def __init__(self, name: str, results: Results) -> None:
+        self._tasks: queue.SimpleQueue[_Task] = queue.SimpleQueue()
         self._results = results
         self._open = 0
-        for number in range(workers):
-            threading.Thread(target=self._serve, name=f"{name}-{number}", daemon=True).start()
+        threading.Thread(target=self._serve, name=name, daemon=True).start()
 
     @property
     def busy(self) -> bool:
@@ -46,16 +45,16 @@ class Lane:
             self._open -= 1
             then(result)
 
-        self._orders.put(_Order(work, back))
+        self._tasks.put(_Task(work, back))
 
     def _serve(self) -> None:
         while True:
-            order = self._orders.get()
+            task = self._tasks.get()
             try:
-                result = order.work()
+                result = task.work()
             except BaseException as error:  # noqa: BLE001 - handed to the loop, which decides
                 result = error
-            self._results.put(partial(order.then, result))
+            self._results.put(partial(task.then, result))
 
 
 class Results:

@@ -90,7 +90,9 @@ class Manager:
         if self._is_due("cycle", desk.settings.pause):
             self._intake.look()
             self._jobs.look()
-        if desk.view.live and self._is_due("snapshot", SNAPSHOT_EVERY):
+        if not desk.view.live:
+            desk.wake_at("snapshot", None)  # a display may have switched itself off
+        elif self._is_due("snapshot", SNAPSHOT_EVERY):
             desk.view.update(self._snapshot())
 
     def _nothing_left(self) -> bool:
@@ -98,7 +100,8 @@ class Manager:
         return (
             not desk.works
             and not desk.lanes["files"].busy
-            and not desk.store.next_due(desk.settings.filter)
+            and not desk.store.has_waiting(desk.settings.filter)
+            and not recovery.may_have_more(desk)
         )
 
     def _is_due(self, what: str, interval: float) -> bool:
@@ -110,12 +113,8 @@ class Manager:
 
     def _beat(self) -> None:
         desk = self.desk
-        if managers.beat(desk.db, desk.store.manager):
-            return
-        still_mine = {claim.run: claim.token for claim in desk.store.held()}
-        for work in list(desk.works.values()):
-            if still_mine.get(work.run) != work.claim.token:
-                desk.drop(work)
+        if not managers.beat(desk.db, desk.store.manager):
+            recovery.let_go_of_lost(desk)
 
     def _snapshot(self) -> Snapshot:
         desk = self.desk

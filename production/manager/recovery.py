@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import time
 
@@ -14,7 +15,6 @@ from production.errors import (
     SpoolTrouble,
 )
 from production.job.fence import revoke
-from production.job.record import RECORD
 from production.manager import settle
 from production.manager.desk import Desk
 from production.manager.work import Phase, Work
@@ -32,7 +32,8 @@ def repair(desk: Desk) -> None:
     """Take over the runs of managers that are dead."""
     others = managers.holders(desk.db, desk.production.id, desk.store.manager)
     for dead in desk.lease_watch.dead(others):
-        orphans = desk.store.take_over(dead.id)
+        orphans = desk.store.take_over(dead.id, lambda orphan: _is_within_reach(desk, orphan))
+        _say_what_must_wait(desk, dead)
         if orphans:
             desk.say(
                 f"Repairing runs {[orphan.claim.run for orphan in orphans]}: their manager "
@@ -52,7 +53,7 @@ def _adopt(desk: Desk, orphan: Orphan) -> None:
         desk.rooms.open_batch(orphan.batch) if orphan.batch else desk.rooms.batch,
         orphan.job_name or "",
     )
-    desk.works[work.run] = work
+    desk.take(work)
     if orphan.job_name is None:
         desk.release(work, "its manager is gone")
         return
@@ -62,6 +63,50 @@ def _adopt(desk: Desk, orphan: Orphan) -> None:
     work.submitted = orphan.status is Status.RUNNING
     work.move(Phase.RUNNING if work.submitted else Phase.SUBMITTING)
     desk.say(f"Adopted run: {work.run} (job {work.job or work.name})")
+
+
+def _is_within_reach(desk: Desk, orphan: Orphan) -> bool:
+    """Whether this account can finish or undo what the dead manager has begun.
+
+    Without a job there is nothing but the claim.  Else the spool must be writable, or be cleared
+    away already, and its batch system must be known here.
+    """
+    if orphan.job_name is None or orphan.spool is None:
+        return True
+    try:
+        desk.rooms.open_batch(orphan.batch or "")
+    except ProductionError:
+        return False
+    gone = not os.path.exists(orphan.spool)  # noqa: PTH110 - pathlib's may raise
+    return os.access(orphan.spool.parent if gone else orphan.spool, os.R_OK | os.W_OK | os.X_OK)
+
+
+def _say_what_must_wait(desk: Desk, dead: managers.Holder) -> None:
+    left = [orphan.claim.run for orphan in desk.store.orphans(dead.id)]
+    if left and dead.id not in desk.said_to_wait:
+        desk.said_to_wait.add(dead.id)
+        desk.say(
+            f"Runs {left} were left by a manager of user {dead.user} on {dead.host}; their files "
+            f"are closed to you, so they wait until {dead.user} starts a manager",
+            level="warning",
+        )
+
+
+def may_have_more(desk: Desk) -> bool:
+    """Whether runs are held by managers elsewhere that may turn out to be dead.
+
+    A living manager gives a sign of life once a minute, so this takes no longer than a lease.
+    """
+    others = managers.holders(desk.db, desk.production.id, desk.store.manager)
+    undecided = desk.lease_watch.undecided(others)
+    for holder in undecided:
+        if holder.id not in desk.said_to_wait:
+            desk.said_to_wait.add(holder.id)
+            desk.say(
+                f"Waiting for a sign of life of the manager of user {holder.user} on "
+                f"{holder.host}, which holds runs"
+            )
+    return bool(undecided)
 
 
 def sweep(desk: Desk) -> None:
@@ -93,18 +138,29 @@ def roll_back(desk: Desk, cause: BaseException) -> None:
         desk.say("ERROR: There was an uncaught exception. Aborting...", level="error")
     desk.db.check = lambda: None
     desk.db.patience = LOCK_SECONDS
-    stuck = _stop_lanes(desk)
-    cancelled = _cancel(desk)
     works = list(desk.works.values())
     try:
+        stuck = _stop_lanes(desk)
+        let_go_of_lost(desk)
+        cancelled = _cancel(desk)
+        desk.flush()
+        works = list(desk.works.values())
         _record(desk, works, stuck or not cancelled)
         managers.sign_off(desk.db, desk.store.manager)
-    except ProductionError as error:
+    except Exception as error:  # noqa: BLE001 - whatever it is, it must not hide the cause
         desk.say(
             f"{error} Runs {[work.run for work in works]} could not be returned now; the next "
             "manager that starts repairs them.",
             level="error",
         )
+
+
+def let_go_of_lost(desk: Desk) -> None:
+    """After a long stop (SIGSTOP, a suspended host) others may have taken runs over."""
+    held = {claim.run: claim.token for claim in desk.store.held()}
+    for work in list(desk.works.values()):
+        if held.get(work.run) != work.claim.token:
+            desk.drop(work)
 
 
 def _stop_lanes(desk: Desk) -> bool:
@@ -136,7 +192,8 @@ def _cancel(desk: Desk) -> bool:
 
 
 def _may_have_job(work: Work) -> bool:
-    return work.phase in {Phase.SUBMITTING, Phase.RUNNING, Phase.ENDING} and work.spool.is_dir()
+    phases = {Phase.SUBMITTING, Phase.RUNNING, Phase.ENDING}
+    return work.phase in phases and os.path.isdir(work.spool)  # noqa: PTH112 - may not raise
 
 
 def _record(desk: Desk, works: list[Work], uncertain: bool) -> None:
@@ -156,7 +213,8 @@ def _record(desk: Desk, works: list[Work], uncertain: bool) -> None:
     over = {change.claim for change in ended if not isinstance(change, Submitted)}
     for work in works:
         if work.claim in over:
-            settle.discard_spool(work)
+            with contextlib.suppress(SpoolTrouble):  # the next start sweeps it away
+                settle.discard_spool(work)
     left = [work.run for work in works if work.claim not in over and work.claim not in lost]
     desk.say(f"Aborting runs: {released}")
     if left:
@@ -168,14 +226,15 @@ def _record(desk: Desk, works: list[Work], uncertain: bool) -> None:
 
 def _last_change(work: Work, uncertain: bool) -> list[Change]:
     """How a run that is given up now is recorded; nothing when it is left to the next desk."""
-    if (work.spool / RECORD).exists():
-        change = settle.settle(work, max_attempts=1, wait=0.0)
-        if isinstance(change, Finished):
-            submission = Submitted(work.claim, work.job or work.name)
-            return [change] if work.submitted else [submission, change]
-    elif uncertain and _may_have_job(work):
-        return []
-    if work.spool.is_dir():
+    if _may_have_job(work):
+        if uncertain and not settle.has_record(work):
+            return []
         revoke(work.spool)
+        # Only now: a job may have ended well in the last moment.
+        if settle.has_record(work):
+            change = settle.settle(work, max_attempts=1, wait=0.0)
+            if isinstance(change, Finished):
+                submission = Submitted(work.claim, work.job or work.name)
+                return [change] if work.submitted else [submission, change]
     settle.discard(work)
     return [Released(work.claim, "rolled back")]

@@ -6,6 +6,8 @@ and says what was found.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
 import signal
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,6 +21,7 @@ from production.errors import (
     QueryFailed,
     RecordDamaged,
     SpoolTrouble,
+    file_trouble,
 )
 from production.job import clean
 from production.job.fence import REVOKED, revoke
@@ -71,7 +74,7 @@ def _prepare(order: JobOrder, done: Path, modules: str | None) -> ProductionErro
             frozen.write_bytes(modules.encode())
         write_orders(order, done)
     except OSError as error:
-        return SpoolTrouble(path=frozen, what=error.strerror or error)
+        return file_trouble(frozen, error)
     except ProductionError as error:
         return error
     return None
@@ -90,7 +93,7 @@ def look(works: Sequence[Work], ask: bool) -> Look:
         trouble = error if isinstance(error, QueryFailed) else _as_query_failed(error)
         return Look(ended, [], [], trouble=trouble)
     missing = [work for work in others if states.get(work.name, JobState.GONE) is JobState.GONE]
-    late = [work for work in missing if (work.spool / RECORD).exists()]
+    late = [work for work in missing if has_record(work)]
     known = [work for work in others if work not in missing]
     gone = [work for work in missing if work not in late]
     return Look([*ended, *late], gone, known, _reasons(gone))
@@ -125,7 +128,7 @@ def _done_marks(works: Iterable[Work]) -> set[Path]:
     """The spools of all jobs that have announced their end."""
     marks: set[Path] = set()
     for done in {work.paths.done for work in works}:
-        if done.is_dir():
+        with contextlib.suppress(OSError):  # they are only hints: the records decide
             marks.update(done.parent / entry.name for entry in done.iterdir())
     return marks
 
@@ -135,13 +138,17 @@ def settle(work: Work, max_attempts: int, wait: float) -> Change:
 
     Raises SpoolTrouble when that cannot be found out now.
     """
-    given_up = work.adopted and (work.spool / REVOKED).exists()
+    given_up = work.adopted and os.path.exists(work.spool / REVOKED)  # noqa: PTH110
     try:
         record = read_record(work.spool)
+        never_started = record is None and revoke(work.spool)
+        if record is None and not never_started:
+            # A network filesystem may show only now what was written long ago.
+            record = read_record(work.spool)
     except RecordDamaged as error:
         discard(work)
         return Failed(work.claim, str(error), wait, max_attempts)
-    if record is None and revoke(work.spool):
+    if never_started:
         discard(work)
         if work.job is None:
             return Released(work.claim, "its submission was not answered and left no job")
@@ -187,16 +194,27 @@ def _verdict(work: Work, record: JobRecord | None) -> Verdict:
 
 
 def _file_logs(work: Work) -> tuple[Path, Path]:
-    """Give the logs of a successful attempt their final names; harmless when done twice."""
+    """Give the logs of a successful attempt their final names; harmless when done twice.
+
+    In another user's directory they keep the names that they have.
+    """
+    current = work.paths.logs(work.claim)
     final = work.paths.final_logs(work.claim)
-    for source, target in zip(work.paths.logs(work.claim), final, strict=True):
+    for source, target in zip(current, final, strict=True):
         try:
             source.replace(target)
         except FileNotFoundError:
             continue
+        except PermissionError:
+            return current
         except OSError as error:
             raise SpoolTrouble(path=target, what=error.strerror or error) from None
     return final
+
+
+def has_record(work: Work) -> bool:
+    """Whether the job has left its record, as far as can be seen."""
+    return os.path.exists(work.spool / RECORD)  # noqa: PTH110 - pathlib's may raise
 
 
 def remove_inputs(work: Work) -> None:

@@ -28,7 +28,7 @@ class Phase(StrEnum):
 WITH_JOB = frozenset({Phase.SUBMITTING, Phase.RUNNING})
 
 
-@dataclass
+@dataclass(eq=False)  # itself, not its fields
 class Work:
     """One claim on its way."""
 
@@ -38,7 +38,7 @@ class Work:
     name: str  # of its job
     phase: Phase = Phase.CLAIMED
     since: float = field(default_factory=time.monotonic)  # in this phase
-    waits_since: float = field(default_factory=time.monotonic)  # for its tape
+    waits_since: float | None = None  # for its tape
     inputs: dict[str, Path] = field(default_factory=dict)
     stage_again: float = 0.0  # monotonic; ask for its tape then
     fetched: bool = False  # bytes from the archive are on disk

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from production.errors import TransferFailed
+from production.errors import NoSpaceLeft, TransferFailed, file_trouble
 
 
 @contextmanager
@@ -31,6 +31,9 @@ def part_file(target: Path, file: str, host: str) -> Iterator[BinaryIO]:
         with contextlib.suppress(OSError):
             part.unlink()
         if isinstance(error, OSError):
+            trouble = file_trouble(part, error)
+            if isinstance(trouble, NoSpaceLeft):
+                raise trouble from None
             what = f"{part}: {error.strerror or error}"
             raise TransferFailed(file=file, host=host, what=what) from None
         raise

@@ -62,4 +62,18 @@ def is_alive(boot: str | None, pid: int | None, pid_start: int | None) -> bool |
     """Whether that process lives; None when it ran elsewhere and cannot be seen from here."""
     if boot is None or pid is None or boot != current_boot():
         return None
-    return start_ticks(pid) == pid_start
+    ticks = start_ticks(pid)
+    if ticks is None and _is_hidden(pid):
+        return None
+    return ticks == pid_start
+
+
+def _is_hidden(pid: int) -> bool:
+    """Whether there is such a process of another user that /proc does not show (hidepid)."""
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return False

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from production.store.connection import Database, utc_now
 from production.store.identity import Identity, is_alive
 
+BLIND = 120  # seconds without a look after which the observation starts anew
 LEASE = 600  # seconds without a sign of life after which a manager counts as dead
 
 
@@ -96,16 +97,27 @@ class LeaseWatch:
     """Remembers when each manager's heartbeat was last seen to change."""
 
     _seen: dict[int, tuple[int, float]] = field(default_factory=dict)
+    _beating: set[int] = field(default_factory=set)
+    _looked: float = field(default_factory=time.monotonic)
 
     def dead(self, holders: list[Holder]) -> list[Holder]:
         """Those of ``holders`` that are gone or have outlived their lease."""
         now = time.monotonic()
+        if now - self._looked > BLIND:
+            self._seen.clear()  # while we could not look, others could not beat either
+        self._looked = now
         dead = []
         for holder in holders:
             beat, since = self._seen.get(holder.id, (None, now))
             if beat != holder.beat:
                 since = now
+                if beat is not None:
+                    self._beating.add(holder.id)
             self._seen[holder.id] = (holder.beat, since)
             if holder.alive is False or now - since > holder.lease:
                 dead.append(holder)
         return dead
+
+    def undecided(self, holders: list[Holder]) -> list[Holder]:
+        """Those that cannot be seen from here and have given no sign of life since we look."""
+        return [h for h in holders if h.alive is None and h.id not in self._beating]

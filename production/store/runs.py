@@ -10,7 +10,6 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 from production.model import (
@@ -91,7 +90,7 @@ class RunStore:
         last = self._current(runs[0])
         return replace(last, attempt=last.attempt + 1, token=last.token + 1)
 
-    def next_due(self, wanted: RunFilter) -> bool:
+    def has_waiting(self, wanted: RunFilter) -> bool:
         """Whether runs wait for the end of their back-off, to be claimed later."""
         return bool(self._candidates(1, wanted, "9999"))
 
@@ -185,15 +184,6 @@ class RunStore:
             if any(isinstance(change, Finished) for change in changes):
                 self._stop_when_done(tx)
         return lost
-
-    def status_of(self, claim: Claim) -> Status:
-        """Where the claim's run stands now."""
-        row = self.db.row(
-            "SELECT status FROM run WHERE production = ? AND run = ?",
-            (self.production.id, claim.run),
-        )
-        assert row is not None  # noqa: S101 - runs with attempts are never deleted
-        return Status(row[0])
 
     def _intend(self, tx: sqlite3.Connection, change: Intended) -> bool:
         if not self._holds(tx, change.claim):
@@ -318,28 +308,34 @@ class RunStore:
         )
         return [Claim(*row) for row in rows]
 
-    def take_over(self, dead: int) -> list[Orphan]:
-        """Make the runs of the dead manager ``dead`` this manager's own, under new tokens."""
+    def orphans(self, dead: int) -> list[Orphan]:
+        """The runs of the dead manager ``dead``, as they would be after a take-over."""
+        rows = self.db.rows(
+            """
+            SELECT r.run, r.attempt, r.token + 1 AS token, r.failures, r.status,
+                   a.job_name, a.job, a.spool, a.batch
+            FROM run r JOIN attempt a USING (production, run, attempt)
+            WHERE r.manager = ? AND r.production = ? ORDER BY r.run
+            """,
+            (dead, self.production.id),
+        )
+        return [_orphan(row) for row in rows]
+
+    def take_over(
+        self, dead: int, wanted: Callable[[Orphan], bool] = lambda _: True
+    ) -> list[Orphan]:
+        """Make those runs of the dead manager that are ``wanted`` this manager's own."""
+        chosen = {orphan.claim.run for orphan in self.orphans(dead) if wanted(orphan)}
         with self.db.write() as tx:
             tx.execute(
                 "UPDATE manager SET stopped = coalesce(stopped, ?) WHERE id = ?", (utc_now(), dead)
             )
-            rows = tx.execute(
-                """
-                SELECT r.run, r.attempt, r.token + 1 AS token, r.failures, r.status, m.user,
-                       a.job_name, a.job, a.spool, a.batch, a.modules, a.olog, a.elog
-                FROM run r JOIN attempt a USING (production, run, attempt)
-                JOIN manager m ON m.id = a.manager
-                WHERE r.manager = ? AND r.production = ? ORDER BY r.run
-                """,
-                (dead, self.production.id),
-            ).fetchall()
-            tx.execute(
-                "UPDATE run SET manager = ?, token = token + 1 "
-                "WHERE manager = ? AND production = ?",
-                (self.manager, dead, self.production.id),
+            taken = [orphan for orphan in self.orphans(dead) if orphan.claim.run in chosen]
+            tx.executemany(
+                "UPDATE run SET manager = ?, token = token + 1 WHERE production = ? AND run = ?",
+                [(self.manager, self.production.id, orphan.claim.run) for orphan in taken],
             )
-        return [_orphan(row) for row in rows]
+        return taken
 
 
 def _node_facts(record: JobRecord) -> dict[str, object]:
@@ -354,20 +350,11 @@ def _node_facts(record: JobRecord) -> dict[str, object]:
 
 
 def _orphan(row: Row) -> Orphan:
-    path = partial(_optional_path, row)
     return Orphan(
         Claim(row["run"], row["attempt"], row["token"], row["failures"]),
         Status(row["status"]),
-        row["user"],
         row["job_name"],
         row["job"],
-        path("spool"),
+        None if row["spool"] is None else Path(row["spool"]),
         row["batch"],
-        row["modules"],
-        path("olog"),
-        path("elog"),
     )
-
-
-def _optional_path(row: Row, column: str) -> Path | None:
-    return None if row[column] is None else Path(row[column])

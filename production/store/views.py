@@ -1,8 +1,8 @@
 """The view ``<type>_v<version>`` of each production, as people have queried it since 2014.
 
 Reading shows one row a run.  Writing by hand does what is lawful or refuses with a reason:
-``UPDATE alcapana_v4 SET status='N' WHERE run=2091`` gives a claimed run back, has a failed run
-tried again or a finished one done again.
+``UPDATE alcapana_v4 SET status='N' WHERE run=2091`` gives a claimed run back (as long as no job was
+submitted for it), has a failed run tried again or a finished one done again.
 """
 
 from __future__ import annotations
@@ -65,6 +65,10 @@ def view_statements(label: str, production: int, outputs: Sequence[str]) -> Iter
             WHERE NEW.status <> OLD.status AND NEW.status <> 'N' OR NEW.status IS NULL;
             SELECT RAISE(ABORT, 'a job of this run is in the batch system: stop its manager first')
             WHERE NEW.status = 'N' AND OLD.status = 'R';
+            SELECT RAISE(ABORT, 'a job of this run is being submitted: stop its manager first')
+            WHERE NEW.status = 'N' AND OLD.status = 'C' AND EXISTS
+                (SELECT 1 FROM attempt
+                 WHERE {key} AND outcome IS NULL AND job_name IS NOT NULL);
             UPDATE attempt SET outcome = 'rolled back', reason = 'given back by hand',
                    stop = strftime('%Y-%m-%d %H:%M:%f000', 'now')
             WHERE {key} AND outcome IS NULL AND NEW.status = 'N' AND OLD.status = 'C';

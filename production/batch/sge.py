@@ -1,0 +1,315 @@
+"""Grid Engine: qsub, qstat -xml, qdel, and qacct.
+
+Sources: the manual pages of Son of Grid Engine 8.1.9 (qsub(1), qstat(1), sge_status(5),
+accounting(5)), and the commands' output as recorded in tests/data/sge_*.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import pwd
+import re
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from xml.etree import ElementTree as ET
+
+from production import commands
+from production.batch.base import BatchSystem
+from production.batch.cluster import ClusterSystem, Listed, Site, chunks, read_site
+from production.batch.together import Place, Together
+from production.errors import (
+    BatchError,
+    CommandError,
+    CommandTimeout,
+    QueryFailed,
+    SubmissionRefused,
+)
+from production.model import JobState
+
+# Options of qsub after which the manager would not find its jobs again, or wait for ever.
+_FORBIDDEN: Mapping[str, str] = {
+    "-sync": "the manager waits itself",
+    "-now": "jobs have to wait for their turn",
+    "-b": "what is submitted is the manager's script",
+    "-t": "the manager makes the arrays itself",
+    "-N": "the manager finds its jobs by their names",
+}
+# What differs from site to site, and what most have.
+_SITE_WORDS: Mapping[str, str] = {"parallel_environment": "smp", "memory_resource": "mem_free"}
+
+# Seconds that a job may last beyond its limit: Grid Engine then kills without a warning, and the
+# wrapper, which knows the limit as well, is to be first and to tell.
+_MARGIN = 60
+_ACCOUNTING_PATIENCE = 20.0  # seconds; qacct reads a file with all jobs that there ever were
+
+_ID = re.compile(r"[0-9]{1,18}(\.[0-9]{1,18})?", re.ASCII)
+_ACCEPTED = re.compile(r"([0-9]{1,18})(\.[0-9]+-[0-9]+:[0-9]+)?", re.ASCII)
+_RANGE = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9})(?::([1-9][0-9]{0,8}))?)?", re.ASCII)
+_MOST_TASKS = 1_000_000
+_NUMBER = re.compile(r"job_number:\s+([0-9]+)", re.ASCII)
+_TROUBLE = re.compile(r"error reason\s+(?:[0-9]+):\s+(.*)", re.ASCII)
+
+# In what qsub says when the server did not answer, or has too many jobs already.
+_UNANSWERED = re.compile(
+    r"commlib|contact|qmaster|time-?out|timed out|connect|gdi|no response|are allowed per|"
+    r"can't (get|resolve)|resource temporarily",
+    re.IGNORECASE,
+)
+_OWN = ("Unable to run job: ", "qsub: ")
+
+
+def open_system(options: Mapping[str, object]) -> BatchSystem:
+    """Grid Engine, with the options of [batch.sge]; raises ConfigurationError."""
+    return GridEngineSystem(read_site(GridEngineSystem.name, options, _FORBIDDEN, _SITE_WORDS))
+
+
+@dataclass(frozen=True)
+class Row:
+    """An entry of qstat: a job, or those elements of an array that are in the same state."""
+
+    job: str
+    name: str
+    state: str  # the letters of sge_status(5)
+    tasks: str  # such as 1 or 8-12:1 or 8,9,12; empty when it is no array
+
+    def places(self) -> Iterator[tuple[str, Place]]:
+        """The ids and places of all that it stands for; raises QueryFailed."""
+        if not self.tasks:
+            yield self.job, Place(self.name)
+        for part in filter(None, self.tasks.split(",")):
+            match = _RANGE.fullmatch(part)
+            if match is None:
+                raise QueryFailed(system=GridEngineSystem.name, what=f"tasks {self.tasks[:80]!r}")
+            first, last = int(match[1]), int(match[2] or match[1])
+            if last - first > _MOST_TASKS:
+                raise QueryFailed(system=GridEngineSystem.name, what=f"tasks {self.tasks[:80]!r}")
+            for index in range(first, last + 1, int(match[3] or 1)):
+                yield f"{self.job}.{index}", Place(self.name, index)
+
+
+class GridEngineSystem(ClusterSystem):
+    """The batch system ``sge``."""
+
+    name = "sge"
+    largest_array = 5000  # of at most 75000 (max_aj_tasks), so that the script stays small
+    index = "$SGE_TASK_ID"
+    # Grid Engine announces with it that a job is going to be suspended, which it may well be; the
+    # wrapper and the payload would take it for their end.
+    prelude = "trap '' USR1\n"
+
+    def __init__(self, site: Site) -> None:
+        super().__init__(site)
+        self._user = _own_name()
+
+    def command(self, jobs: Together) -> list[str]:
+        """See ClusterSystem; the user's options come after those that may be replaced."""
+        needs, site = jobs.jobs[0].requirements, self._site
+        argv = ["qsub", "-terse", "-S", "/bin/bash", "-wd", "/", "-o", "/dev/null"]
+        argv += ["-e", "/dev/null"]
+        if needs.time is not None:
+            argv += ["-l", f"h_rt={needs.time + _MARGIN}"]
+        if needs.memory is not None:  # of each slot
+            size = math.ceil(needs.memory / needs.cores / 2**20)
+            argv += ["-l", f"{site.words['memory_resource']}={size}M"]
+        if needs.cores > 1:
+            argv += ["-pe", site.words["parallel_environment"], str(needs.cores)]
+        if site.queue is not None:
+            argv += ["-q", site.queue]
+        if site.project is not None:
+            argv += ["-P", site.project]
+        argv += site.options
+        # An attempt that had been started is not to be started again; and when a job is deleted,
+        # its wrapper is to be told (by SIGUSR2) before it is killed.
+        argv += ["-r", "n", "-notify", "-N", jobs.name]
+        if jobs.is_array:
+            argv += ["-t", f"1-{len(jobs.jobs)}"]
+        return argv
+
+    def accepted(self, answer: commands.Completed) -> str:
+        """See ClusterSystem."""
+        return parse_accepted(answer)
+
+    def element(self, job: str, index: int) -> str:
+        """See ClusterSystem."""
+        return f"{job}.{index}"
+
+    def is_id(self, text: str) -> bool:
+        """See ClusterSystem."""
+        return _ID.fullmatch(text) is not None
+
+    def listed(self, ids: Collection[str], names: Collection[str]) -> list[Listed]:
+        """See ClusterSystem: our own jobs and, when any is not among them, all users'.
+
+        A job in an error state would wait there for ever: it is deleted.
+        """
+        found = self._chosen(self._user, ids, names)
+        missing = set(ids).difference(found)
+        unseen = set(names).difference(place.name for place, _ in found.values())
+        if missing or unseen:
+            found |= self._chosen("*", ids, names)
+        in_error = [id_ for id_, (_, state) in found.items() if "E" in state]
+        deleted = self._delete_in_error(in_error) if in_error else {}
+        return [
+            Listed(id_, place, JobState.GONE, deleted[id_])
+            if id_ in deleted
+            else Listed(id_, place, meaning(state))
+            for id_, (place, state) in found.items()
+        ]
+
+    def _chosen(
+        self, user: str, ids: Collection[str], names: Collection[str]
+    ) -> dict[str, tuple[Place, str]]:
+        """Place and state by id of the user's jobs, as far as they are those that are wanted."""
+        answer = commands.run(["qstat", "-xml", "-s", "prs", "-u", user])
+        jobs = {id_.partition(".")[0] for id_ in ids}
+        rows = [r for r in parse_qstat(answer.stdout) if r.job in jobs or r.name in names]
+        return {id_: (place, row.state) for row in rows for id_, place in row.places()}
+
+    def _delete_in_error(self, ids: Sequence[str]) -> dict[str, str]:
+        """Why Grid Engine could not start these jobs, by id, as far as they could be deleted."""
+        jobs = sorted({id_.partition(".")[0] for id_ in ids})
+        reasons: dict[str, str] = {}
+        for some in chunks(jobs, 500):
+            reasons |= parse_error_reasons(commands.run(["qstat", "-j", ",".join(some)]).stdout)
+        deleted = {}
+        for some in chunks(ids, 500):
+            try:
+                self.delete(some)
+            except CommandError:  # another user's: it goes on to wait
+                continue
+            for id_ in some:
+                said = reasons.get(id_.partition(".")[0], "it did not say why")
+                deleted[id_] = f"it could not be started: {said}"
+        return deleted
+
+    def delete(self, ids: Sequence[str]) -> None:
+        """See ClusterSystem."""
+        commands.run(["qdel", *ids])
+
+    def reasons(self, ids: Collection[str]) -> dict[str, str]:
+        """See ClusterSystem."""
+        told: dict[str, str] = {}
+        deadline = time.monotonic() + _ACCOUNTING_PATIENCE
+        for job in sorted({id_.partition(".")[0] for id_ in ids}):
+            left = deadline - time.monotonic()
+            if left <= 0:
+                break
+            try:
+                told |= parse_qacct(commands.run(["qacct", "-j", job], timeout=left).stdout)
+            except CommandTimeout:
+                break
+            except CommandError:
+                continue  # never started, or not accounted yet
+        return told
+
+
+def _own_name() -> str:
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return "*"
+
+
+# ---------------------------------------------------------------------- what the commands say
+
+
+def parse_accepted(answer: commands.Completed) -> str:
+    """The id that ``qsub -terse`` printed.
+
+    Raises SubmissionRefused when Grid Engine will not have the job, BatchError when the answer
+    leaves open whether it has it.
+    """
+    if answer.code == 0:
+        # Last: a site's own scripts may greet the user before.
+        last = _lines(answer.stdout)[-1:]
+        match = _ACCEPTED.fullmatch(last[0]) if last else None
+        if match is None:
+            what = f"qsub did not tell the job's id, but {answer.stdout[:100]!r}"
+            raise BatchError(system=GridEngineSystem.name, what=what)
+        return match[1]
+    lines = [line for line in _lines(answer.stderr + answer.stdout) if line != "Exiting."]
+    what = "; ".join(lines) or f"qsub failed with exit code {answer.code} and did not say why"
+    own = [line for line in lines if line.startswith(_OWN)]
+    if not own or _UNANSWERED.search(what):
+        raise BatchError(system=GridEngineSystem.name, what=what)
+    raise SubmissionRefused(
+        system=GridEngineSystem.name,
+        what="; ".join(line.removeprefix(_OWN[0]).removeprefix(_OWN[1]) for line in own),
+    )
+
+
+def parse_qstat(text: str) -> list[Row]:
+    """The entries of ``qstat -xml``; raises QueryFailed when it is not a whole answer."""
+    try:
+        if "<!" in text:  # no document type, so no entities that could be made to explode
+            raise ValueError(f"it printed {text[:100]!r}")
+        root = ET.fromstring(text)  # noqa: S314
+        if root.tag != "job_info":
+            raise ValueError(f"it printed <{root.tag[:100]}>")
+        return [_row(entry) for entry in root.iter("job_list")]
+    except (ET.ParseError, ValueError) as error:
+        raise QueryFailed(system=GridEngineSystem.name, what=f"qstat: {error}") from None
+
+
+def _row(entry: ET.Element) -> Row:
+    job, name, state, tasks = (
+        entry.findtext(tag, "").strip() for tag in ("JB_job_number", "JB_name", "state", "tasks")
+    )
+    if not re.fullmatch(r"[0-9]{1,18}", job, re.ASCII) or not re.fullmatch(r"[A-Za-z]+", state):
+        raise ValueError(f"a job {job[:40]!r} in state {state[:40]!r}")
+    return Row(job, name, state, tasks)
+
+
+def meaning(state: str) -> JobState:
+    """What the letters of sge_status(5) mean for somebody who waits for the job.
+
+    ``q`` and ``w``: it waits, be it held (``h``), restarted (``R``) or in error (``E``).  All
+    others that are listed have started: running, in transfer, suspended, about to be deleted.
+    """
+    return JobState.PENDING if set(state) & set("qw") else JobState.RUNNING
+
+
+def parse_error_reasons(text: str) -> dict[str, str]:
+    """Why jobs are in an error state, by job number, from ``qstat -j``."""
+    reasons: dict[str, str] = {}
+    job = ""
+    for line in text.splitlines():
+        if match := _NUMBER.match(line):
+            job = match[1]
+        elif job and job not in reasons and (match := _TROUBLE.match(line)):
+            # Before the reason stand when it happened, and numbers of user and process.
+            reasons[job] = re.sub(r"^[0-9/]+ [0-9:.]+ \[[0-9:]+\]: ", "", match[1].strip())
+    return reasons
+
+
+def parse_qacct(text: str) -> dict[str, str]:
+    """How jobs ended that qacct printed, in words, by id; what makes no sense is left out."""
+    told = {}
+    for block in re.split(r"^=+$", text, flags=re.MULTILINE):
+        fields = dict(line.split(None, 1) for line in block.splitlines() if len(line.split()) > 1)
+        job, task = fields.get("jobnumber", "").strip(), fields.get("taskid", "").strip()
+        id_ = job if task == "undefined" else f"{job}.{task}"
+        failed = re.match(r"([0-9]{1,4})\s*(?::\s*(.*))?", fields.get("failed", ""), re.ASCII)
+        status = re.match(r"[0-9]{1,4}", fields.get("exit_status", ""), re.ASCII)
+        if _ID.fullmatch(id_) and failed and status:
+            told[id_] = in_words(int(failed[1]), (failed[2] or "").strip(), int(status[0]))
+    return told
+
+
+def in_words(failed: int, text: str, status: int) -> str:
+    """The codes ``failed`` (with qacct's ``text`` for it) and ``exit_status`` of accounting(5)."""
+    if failed == 37:
+        return f"over a limit of the batch system ({text})"
+    if failed == 100 and status == 137:
+        return "killed: deleted, or over a limit of the batch system"
+    if failed not in (0, 100):
+        return f"failed ({text or failed})"
+    if status > 128:
+        return f"ended by signal {status - 128}"
+    return f"ended with exit code {status}"
+
+
+def _lines(text: str) -> list[str]:
+    return [line.strip() for line in text.splitlines() if line.strip()]
