@@ -14,7 +14,7 @@ from job_orders import WRITE, Workshop, handle, leaves_pid, pid_in, until
 
 from production.batch import BatchSystem, known_systems, open_batch
 from production.batch.processes import Process, is_alive, running, session_members
-from production.errors import ConfigurationError, SubmissionRefused, UsageError
+from production.errors import BatchError, ConfigurationError, SubmissionRefused, UsageError
 from production.job.fence import revoke
 from production.job.record import read_record
 from production.model import JobOrder, JobState
@@ -343,8 +343,10 @@ def test_a_job_on_another_host_is_believed_to_run_until_it_leaves_its_record(
     (order.spool / "started").mkdir()
     (order.spool / "started" / "pid").write_text(f"{os.getpid()} 1 elsewhere\n")
     assert state(system, order) == RUNNING
-    system.cancel([handle(order)])
+    with pytest.raises(BatchError, match="they run on another host"):
+        system.cancel([handle(order)])
     (order.spool / "record").touch()
+    system.cancel([handle(order)])
     assert state(system, order) == GONE
 
 

@@ -19,6 +19,7 @@ from production.errors import (
     ConfigurationError,
     FileMissing,
     NetrcError,
+    NoSpaceLeft,
     NotOnDisk,
     ProductionError,
     TransferError,
@@ -221,7 +222,7 @@ def test_data_connection_trouble_is_not_taken_for_tape(server: TapeArchive, targ
 def test_full_disk_names_the_path_and_the_reason(server: TapeArchive, target: Path) -> None:
     part = target.with_name(NAME + ".part")
     part.symlink_to("/dev/full")
-    with pytest.raises(TransferFailed, match=f"{part}: No space left on device"):
+    with pytest.raises(NoSpaceLeft, match=f"{part}: No space left on device"):
         fetch(server, target)
     assert left_behind(target) == []
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sqlite3
 import tempfile
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -165,16 +166,23 @@ class BookkeepingMachine(RuleBasedStateMachine):
         self.apply(store, changes)
 
     def apply(self, store: RunStore, changes: list[Change]) -> None:
-        expected = []
+        before, known = self.books.dump(), deepcopy(self.runs)
+        expected, lawful = [], True
         for change in changes:
             run = self.runs[store.production.id, change.claim.run]
-            if not self.holds(store, change.claim) or (
-                isinstance(change, Finished) and run.status == "C"  # never submitted
-            ):
+            if not self.holds(store, change.claim):
                 expected.append(change.claim)
+            elif isinstance(change, Finished) and run.status == "C":
+                lawful = False  # it was never submitted
             else:
                 self.expect(change, run)
-        assert store.apply(changes) == expected
+        if lawful:
+            assert store.apply(changes) == expected
+        else:
+            with pytest.raises(sqlite3.IntegrityError, match="not lawful"):
+                store.apply(changes)
+            self.runs = known
+            assert self.books.dump() == before
 
     def holds(self, store: RunStore, claim: Claim) -> bool:
         run = self.runs[store.production.id, claim.run]
@@ -224,7 +232,7 @@ class BookkeepingMachine(RuleBasedStateMachine):
         sql = f"UPDATE {production.label} SET status = '{status}' WHERE run = {run}"
         if known is None or status == known.status != "N":
             self.execute(sql)
-        elif status != "N" or known.status == "R" or known.status == "C" and known.intended:
+        elif status != "N" or known.status == "R" or (known.status == "C" and known.intended):
             before = self.books.dump()
             with pytest.raises(
                 sqlite3.IntegrityError, match=r"status N can be set|stop its manager"
@@ -377,8 +385,8 @@ def change_of(data: st.DataObject, claim: Claim, production: Production) -> Chan
 
 TestBookkeeping = pytest.mark.slow(BookkeepingMachine.TestCase)
 TestBookkeeping.settings = settings(
-    max_examples=60,
-    stateful_step_count=50,
+    max_examples=150,
+    stateful_step_count=60,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
