@@ -30,6 +30,8 @@ import errno
 import inspect
 import signal
 
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+
 
 class ProductionError(Exception):
     """{text}"""
@@ -257,6 +259,10 @@ class NoSpaceLeft(SpoolTrouble):
     """No space is left for {path}: {what}"""
 
 
+class NoSpaceForJob(SubmissionRefused, NoSpaceLeft):
+    """Batch system {system} has no space left for the job's files: {what}"""
+
+
 class RecordDamaged(ProductionError):
     """Exit record {path} is damaged: {what}"""
 
@@ -292,5 +298,11 @@ class Interrupted(ProductionError):
 
 def file_trouble(path: object, error: OSError) -> SpoolTrouble:
     """What the operating system's refusal means: no space is nobody's fault and passes."""
-    kind = NoSpaceLeft if error.errno in (errno.ENOSPC, errno.EDQUOT) else SpoolTrouble
+    kind = NoSpaceLeft if error.errno in _NO_SPACE else SpoolTrouble
     return kind(path=path, what=error.strerror or error)
+
+
+def submission_trouble(system: str, error: OSError) -> SubmissionRefused:
+    """The same for a file that a job needs before it can be submitted."""
+    kind = NoSpaceForJob if error.errno in _NO_SPACE else SubmissionRefused
+    return kind(system=system, what=f"{error.filename}: {error.strerror}")

@@ -23,6 +23,7 @@ from production.errors import (
     ConfigurationError,
     QueryFailed,
     SubmissionRefused,
+    submission_trouble,
 )
 from production.model import JobHandle, JobOrder, JobState
 
@@ -180,8 +181,7 @@ class ClusterSystem(ABC):
             try:
                 jobs.place(index).write(job.spool)
             except OSError as error:
-                what = f"{error.filename}: {error.strerror}"
-                refused[job.name] = SubmissionRefused(system=self.name, what=what)
+                refused[job.name] = submission_trouble(self.name, error)
         return refused
 
     def poll(self, jobs: Sequence[JobHandle]) -> dict[str, JobState]:

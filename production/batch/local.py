@@ -22,7 +22,12 @@ from typing import IO
 
 from production.batch.base import WRAPPER, BatchSystem
 from production.batch.processes import Process, is_alive, running, session_members
-from production.errors import BatchError, ConfigurationError, SubmissionRefused
+from production.errors import (
+    BatchError,
+    ConfigurationError,
+    SubmissionRefused,
+    submission_trouble,
+)
 from production.model import JobHandle, JobOrder, JobState
 
 # Seconds between SIGTERM and SIGKILL.  The wrapper gives its payload 3 s of them, and needs the
@@ -77,8 +82,7 @@ class LocalSystem:
                     with _open_logs(job):
                         pass
                 except OSError as error:
-                    what = f"{error.filename}: {error.strerror}"
-                    answers.append(SubmissionRefused(system=self.name, what=what))
+                    answers.append(submission_trouble(self.name, error))
                 else:
                     self._pending[job.name] = job
                     answers.append(f"{self._host}:{job.name}")

@@ -119,7 +119,8 @@ class Desk:
 
     def no_room(self, work: Work, trouble: NoSpaceLeft) -> None:
         """Return a claim for which there is no space, and claim nothing for a while."""
-        if self.space_rest.begin(self.settings.pause):
+        # Runs that fail while it rests were on their way before: one trouble, not many.
+        if not self.space_rest.resting and self.space_rest.begin(self.settings.pause):
             self.warn(trouble, "Will try again later.")
         self.release(work, str(trouble))
 

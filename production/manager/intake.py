@@ -85,6 +85,8 @@ class Intake:
         wanted = [work for work in new if work.phase is Phase.CLAIMED]
         if wanted:
             desk.say(f"Staging runs: {[work.run for work in wanted]}")
+            for work in wanted:
+                work.staging = True  # or its first download would be too early
             self._stage(wanted)
 
     def _find_base_inputs(self, work: Work) -> None:
@@ -120,6 +122,8 @@ class Intake:
             work.stage_again = time.monotonic() + STAGE_EVERY
 
         def staged(result: Any) -> None:
+            for work in works:
+                work.staging = False
             if isinstance(result, ArchiveUnavailable | NetrcError):
                 self._rest(result)
             elif isinstance(result, BaseException) and not isinstance(result, TransferError):
@@ -134,7 +138,7 @@ class Intake:
         desk = self._desk
         archive = desk.rooms.archive
         works = desk.works.values()
-        waiting = [work for work in works if work.phase is Phase.CLAIMED]
+        waiting = [work for work in works if work.phase is Phase.CLAIMED and not work.staging]
         if (
             archive is None
             or not waiting
@@ -197,7 +201,6 @@ class Intake:
         elif isinstance(result, BaseException):
             raise result
         else:
-            desk.space_rest.over()
             desk.say(f"... Success! (run {work.run})")
             work.inputs.update(result)
             work.fetched = True

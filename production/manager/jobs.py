@@ -102,9 +102,12 @@ class Jobs:
         for work, answer in zip(works, result, strict=True):
             if work.phase is not Phase.SUBMITTING:
                 continue
-            if isinstance(answer, ProductionError):
+            if isinstance(answer, NoSpaceLeft):
+                self._desk.no_room(work, answer)
+            elif isinstance(answer, ProductionError):
                 self._desk.fail(work, str(answer))
             else:
+                self._desk.space_rest.over()
                 work.job = answer
                 self._record_submission(work)
 

@@ -40,6 +40,7 @@ class Work:
     since: float = field(default_factory=time.monotonic)  # in this phase
     waits_since: float | None = None  # for its tape
     inputs: dict[str, Path] = field(default_factory=dict)
+    staging: bool = False  # its tape is being asked for, for the first time
     stage_again: float = 0.0  # monotonic; ask for its tape then
     fetched: bool = False  # bytes from the archive are on disk
     not_before: float = 0.0  # monotonic; tape not ready: ask again then

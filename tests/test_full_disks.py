@@ -1,0 +1,145 @@
+"""Disks that are full and space that cannot be found out: nobody's fault, and it passes."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from bookkeeping import GOLD, Bookkeeping, bookkeeping
+from desks import RUN, Office
+from job_orders import Workshop, until
+
+from production.batch import local
+from production.errors import NoSpaceLeft, NotOnDisk, ProbeFailed
+from production.job.orders import write_orders
+from production.manager.intake import Intake
+from production.manager.jobs import Jobs
+from production.manager.work import Phase
+from production.model import Claim
+from production.staging.partfile import part_file
+
+
+@pytest.fixture
+def books(tmp_path: Path) -> Iterator[Bookkeeping]:
+    with bookkeeping(tmp_path) as books:
+        yield books
+
+
+@pytest.fixture
+def office(books: Bookkeeping, tmp_path: Path) -> Office:
+    return Office(books, tmp_path)
+
+
+def probed(office: Office, intake: Intake) -> None:
+    """Have the space asked for, and the answer come in."""
+    intake.look()
+    office.until(lambda: not office.desk.lanes["probe"].busy)
+
+
+def claim_and_fetch(office: Office, intake: Intake) -> None:
+    """The turns until the first transfer is under way."""
+    intake.advance()
+    office.until(lambda: not office.desk.lanes["stage"].busy)
+    intake.advance()
+
+
+def test_the_loop_sleeps_while_space_is_short_and_a_tape_was_awaited(office: Office) -> None:
+    desk = office.open()
+    intake = Intake(desk)
+    office.archive.trouble = NotOnDisk(file="run02091.mid", host="archive", what="on tape")
+    probed(office, intake)
+    claim_and_fetch(office, intake)
+    office.until(lambda: desk.works[RUN].not_before > 0)
+    intake.advance()
+    assert desk.due["fetch"] > time.monotonic()
+    office.probe.used = 95
+    probed(office, intake)
+    office.until(lambda: office.status == "N")
+    intake.advance()
+    assert "fetch" not in desk.due
+
+
+def test_without_space_for_a_download_the_run_goes_back_without_blame(office: Office) -> None:
+    desk = office.open()
+    intake = Intake(desk)
+    office.archive.trouble = NoSpaceLeft(path="/data", what="No space left on device")
+    probed(office, intake)
+    claim_and_fetch(office, intake)
+    office.until(lambda: office.status == "N" and desk.works == {})
+    assert office.outcomes == ["rolled back"]
+    assert office.books.cell("SELECT failures FROM run") == 0
+    assert office.said.count("No space is left for /data: No space left on device. Will try") == 1
+    office.archive.trouble = None
+    office.until(lambda: not desk.space_rest.resting)
+    claim_and_fetch(office, intake)
+    office.until(lambda: RUN in desk.works and desk.works[RUN].phase is Phase.READY)
+
+
+def test_without_space_for_its_orders_the_run_goes_back_without_blame(office: Office) -> None:
+    desk = office.open()
+    (claim,) = desk.store.claim(1, GOLD)
+    work = office.work(claim, Phase.READY)
+    work.inputs["raw"] = Path("raw")
+    work.spool.mkdir(parents=True)
+    (work.spool / "orders.tmp").symlink_to("/dev/full")
+    Jobs(desk).advance()
+    office.until(lambda: office.status == "N")
+    assert office.outcomes == ["rolled back"]
+    assert office.books.cell("SELECT failures FROM run") == 0
+
+
+def test_without_space_for_its_logs_the_run_goes_back_without_blame(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the local batch system finds out, which opens them before it takes a job."""
+
+    def no_inode(_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "log")
+
+    desk = office.open()
+    monkeypatch.setattr(local, "_open_logs", no_inode)
+    monkeypatch.setattr(office.batch, "submit", local.LocalSystem(slots=1).submit)
+    (claim,) = desk.store.claim(1, GOLD)
+    office.work(claim, Phase.READY).inputs["raw"] = Path("raw")
+    Jobs(desk).advance()
+    office.until(lambda: office.status == "N")
+    assert office.outcomes == ["rolled back"]
+    assert office.said.count("no space left for the job's files: log: No space left") == 2
+
+
+def test_runs_that_find_the_disk_full_at_once_are_one_trouble(office: Office) -> None:
+    desk = office.open()
+    for _ in range(20):  # else the rest would grow to minutes
+        desk.no_room(office.work(Claim(RUN, 1, 1)), NoSpaceLeft(path="/data", what="full"))
+    until(lambda: not desk.space_rest.resting, timeout=2.0)
+
+
+def test_a_full_disk_is_known_as_such(tmp_path: Path) -> None:
+    (tmp_path / "raw.part").symlink_to("/dev/full")
+    with pytest.raises(NoSpaceLeft, match=r"for .*raw\.part: No space left on device"):  # noqa: SIM117
+        with part_file(tmp_path / "raw", "run02091.mid", "archive") as sink:
+            sink.write(b"data")
+    assert list(tmp_path.iterdir()) == []
+
+    workshop = Workshop(tmp_path)
+    order = workshop.order()
+    (order.spool / "orders.tmp").symlink_to("/dev/full")
+    with pytest.raises(NoSpaceLeft):
+        write_orders(order, workshop.done)
+
+
+@pytest.mark.parametrize("downloads", [True, False])
+def test_a_probe_that_fails_stops_downloads_only(
+    books: Bookkeeping, tmp_path: Path, downloads: bool
+) -> None:
+    office = Office(books, tmp_path, downloads=downloads)
+    desk = office.open()
+    intake = Intake(desk)
+    office.probe.trouble = ProbeFailed(where="GPFS", what="it is down")
+    probed(office, intake)
+    intake.advance()
+    assert [work.phase for work in desk.works.values()] == ([] if downloads else [Phase.READY])

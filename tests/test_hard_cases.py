@@ -1,0 +1,264 @@
+"""Rare moments: hand edits, late records, other users' runs, managers that freeze."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from bookkeeping import GOLD, Bookkeeping, bookkeeping, intended, run_job, submitted
+from desks import RUN, SHA256, Office, end_well
+from job_orders import WRITE, Workshop
+
+from production import cli
+from production.errors import Interrupted
+from production.job.clean import discard_outputs
+from production.job.fence import revoke
+from production.manager import loop, recovery, settle
+from production.manager.jobs import Jobs
+from production.manager.loop import Manager
+from production.manager.plan import plan_job
+from production.manager.work import Phase
+from production.model import Claim, Finished, Released
+from production.store import managers
+from production.store.identity import Identity
+from production.store.runs import RunStore
+
+BY_HAND = "UPDATE count_v1 SET status = 'N'"
+ELSEWHERE = Identity("alice", "node9", "another boot", 4711, 1)
+STOPPED = Interrupted(2)
+
+
+@pytest.fixture
+def books(tmp_path: Path) -> Iterator[Bookkeeping]:
+    with bookkeeping(tmp_path) as books:
+        yield books
+
+
+@pytest.fixture
+def office(books: Bookkeeping, tmp_path: Path) -> Office:
+    return Office(books, tmp_path)
+
+
+def by_hand(office: Office) -> None:
+    with office.books.db.write() as tx:
+        tx.execute(BY_HAND)
+
+
+def left_by_a_dead_manager(office: Office, *, job: bool = True) -> RunStore:
+    """The run with a job in its spool, whose manager has signed off in haste."""
+    dead = office.books.manager(office.production)
+    (claim,) = dead.claim(1, GOLD)
+    if job:
+        spool = office.paths.spool(claim)
+        spool.mkdir(parents=True)
+        dead.apply([replace(intended(claim), spool=spool), submitted(claim)])
+    managers.sign_off(office.books.db, dead.manager)
+    return dead
+
+
+# --------------------------------------------------------------------------- by hand
+
+
+def test_a_run_is_not_given_back_by_hand_while_its_job_is_being_submitted(office: Office) -> None:
+    store = office.open().store
+    (claim,) = store.claim(1, GOLD)
+    store.apply([intended(claim)])
+    with pytest.raises(sqlite3.IntegrityError, match="a job of this run is being submitted"):
+        by_hand(office)
+    assert (office.status, office.outcomes) == ("C", [None])
+
+
+def test_what_is_left_of_a_lost_claim_does_not_touch_the_next_one(office: Office) -> None:
+    desk = office.open()
+    (first,) = desk.store.claim(1, GOLD)
+    before = office.work(first, Phase.FETCHING)
+    by_hand(office)
+    (second,) = desk.store.claim(1, GOLD)
+    now = office.work(second)
+    assert before.stop.is_set()
+    desk.record(Released(first, "its transfer failed at last"))
+    desk.flush()
+    assert desk.works == {RUN: now}
+    assert not now.stop.is_set()
+    assert (office.status, office.outcomes) == ("C", ["rolled back", None])
+
+
+# --------------------------------------------------------------------------- runs of others
+
+
+def test_runs_in_directories_closed_to_this_user_stay_where_they_are(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dead = left_by_a_dead_manager(office)
+    desk = office.open()
+    closed = office.paths.spool(dead.held()[0])
+    monkeypatch.setattr("os.access", lambda path, mode: Path(path) != closed)
+    for _ in range(2):
+        recovery.repair(desk)
+    assert (office.holder, office.status, desk.works) == (dead.manager, "R", {})
+    assert office.said.count(f"Runs [{RUN}] were left by a manager of user") == 1
+    assert not recovery.may_have_more(desk)  # nothing to wait for: only their user can help
+
+
+@pytest.mark.parametrize("cleared", [False, True])
+def test_runs_in_directories_that_can_be_written_are_taken_over(
+    office: Office, cleared: bool
+) -> None:
+    dead = left_by_a_dead_manager(office)
+    if cleared:
+        office.paths.spool(dead.held()[0]).rmdir()
+    desk = office.open()
+    recovery.repair(desk)
+    assert (office.holder, list(desk.works)) == (desk.store.manager, [RUN])
+
+
+def test_a_claim_without_a_job_is_returned_whose_ever_it_was(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left_by_a_dead_manager(office, job=False)
+    desk = office.open()
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    recovery.repair(desk)
+    office.until(lambda: office.status == "N")
+
+
+@pytest.mark.slow
+def test_a_manager_stays_until_one_elsewhere_that_holds_runs_is_known_to_live_or_not(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have died with its host, which was then booted again."""
+    monkeypatch.setattr(loop, "REPAIR_EVERY", 0.1)
+    dead = managers.register(office.books.db, ELSEWHERE, office.production.id, lease=1)
+    RunStore(office.books.db, office.production, dead).claim(1, GOLD)
+    Manager(office.desk).run()
+    assert (
+        office.said.count("Waiting for a sign of life of the manager of user alice on node9") == 1
+    )
+    assert (office.status, office.outcomes) == ("F", ["rolled back", "finished"])
+
+
+def test_a_manager_elsewhere_that_lives_is_not_waited_for(office: Office) -> None:
+    desk = office.open()
+    other = managers.register(office.books.db, ELSEWHERE, office.production.id)
+    RunStore(office.books.db, office.production, other).claim(1, GOLD)
+    recovery.repair(desk)
+    assert recovery.may_have_more(desk)
+    managers.beat(office.books.db, other)
+    recovery.repair(desk)
+    assert not recovery.may_have_more(desk)
+
+
+# --------------------------------------------------------------------------- roll-backs
+
+
+def test_a_roll_back_keeps_off_runs_that_others_have_taken_over(office: Office) -> None:
+    desk = office.open()
+    (claim,) = desk.store.claim(1, GOLD)
+    run_job(desk.store, claim)
+    work = office.work(claim, Phase.RUNNING)
+    work.submitted = True
+    work.spool.mkdir(parents=True)
+    heir = office.books.manager(office.production)
+    heir.take_over(desk.store.manager)
+    recovery.roll_back(desk, STOPPED)
+    assert office.batch.cancelled == []
+    assert list(work.spool.iterdir()) == []  # not revoked either
+    assert (office.holder, office.status) == (heir.manager, "R")
+
+
+def test_a_job_that_ends_well_before_its_submission_is_recorded_counts(office: Office) -> None:
+    desk = office.open()
+    (claim,) = desk.store.claim(1, GOLD)
+    work = office.work(claim, Phase.READY)
+    work.inputs["raw"] = office.paths.raw(claim) / "run02091.mid"
+    Jobs(desk).advance()
+    while work.phase is not Phase.RUNNING:
+        desk.results.deliver(1.0)
+    assert office.status == "C"  # what the batch system answered is to be recorded this turn
+    recovery.roll_back(desk, STOPPED)
+    assert (office.status, office.outcomes) == ("F", ["finished"])
+    assert not work.spool.exists()
+
+
+def test_an_interrupted_write_is_still_owed(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = office.open()
+    (claim,) = desk.store.claim(1, GOLD)
+    desk.store.apply([intended(claim)])
+    desk.record(submitted(claim))
+
+    def locked(_: object) -> None:
+        raise STOPPED
+
+    with monkeypatch.context() as patch:
+        patch.setattr(desk.store, "apply", locked)
+        with pytest.raises(Interrupted):
+            desk.flush()
+    desk.flush()
+    assert office.status == "R"
+
+
+def test_a_run_whose_job_cannot_be_cancelled_is_left_to_the_next_manager(office: Office) -> None:
+    desk = office.open()
+    office.batch.refuses_to_cancel = True
+    (claim,) = desk.store.claim(1, GOLD)
+    run_job(desk.store, claim)
+    work = office.work(claim, Phase.RUNNING)
+    work.submitted = True
+    (work.spool / "started").mkdir(parents=True)
+    recovery.roll_back(desk, STOPPED)
+    assert office.status == "R"
+    assert office.said.count(f"Runs [{RUN}] could not be cancelled") == 1
+    assert not (work.spool / "revoked").exists()
+
+
+# --------------------------------------------------------------------------- how jobs ended
+
+
+def test_a_record_that_shows_late_is_believed(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim = Claim(RUN, 1, 1)
+    work = office.work(claim, Phase.RUNNING)
+    order = plan_job(office.paths, claim, {"raw": Path("raw")}, office.desk.job)
+
+    def late(spool: Path) -> bool:
+        end_well(order)  # on the network filesystem it was there long ago
+        return revoke(spool)
+
+    work.spool.mkdir(parents=True)
+    monkeypatch.setattr("production.manager.settle.revoke", late)
+    assert isinstance(settle.settle(work, max_attempts=3, wait=0.0), Finished)
+    assert order.outputs[0].final.exists()
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_only_the_very_file_of_the_attempt_is_taken_back(tmp_path: Path, ours: bool) -> None:
+    """A successor's file may have the same size and the same second."""
+    workshop = Workshop(tmp_path)
+    order = workshop.order(WRITE)
+    (plan,) = order.outputs
+    plan.final.parent.mkdir(parents=True)
+    plan.final.write_text("x\n")
+    found = plan.final.stat()
+    inode = found.st_ino + (not ours)
+    facts = f"{found.st_size} {int(found.st_mtime)} {inode} {SHA256} {plan.final}\n"
+    (order.spool / "manifest").write_text(facts)
+    discard_outputs(order.spool, order.outputs)
+    assert plan.final.exists() == (not ours)
+
+
+# --------------------------------------------------------------------------- the command line
+
+
+def test_an_argument_that_is_not_utf8_is_refused_in_one_line(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert cli.main(["run", "--production=count", os.fsdecode(b"--new=\xff")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == r"ERROR: '--new=\udcff' is not valid UTF-8 text"
