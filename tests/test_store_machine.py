@@ -6,7 +6,7 @@ import shutil
 import sqlite3
 import tempfile
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -62,7 +62,7 @@ class Run:
     token: int = 0
     failures: int = 0
     manager: int | None = None
-    intended: bool = False  # a job is about to be submitted, or was
+    job: str | None = None  # the name of the job that is about to be submitted, or was
     resting: bool = False  # not to be claimed before long
 
 
@@ -118,9 +118,12 @@ class BookkeepingMachine(RuleBasedStateMachine):
         expected = self.claimable(store.production, wanted)
         assert {claim.run for claim in claims} <= expected
         assert len(claims) == min(count, len(expected))
+        self.take(store, claims)
+
+    def take(self, store: RunStore, claims: list[Claim]) -> None:
         for claim in claims:
             run = self.runs[store.production.id, claim.run]
-            run.status, run.manager, run.intended = "C", store.manager, False
+            run.status, run.manager, run.job = "C", store.manager, None
             run.attempt += 1
             run.token += 1
             assert claim == Claim(claim.run, run.attempt, run.token, run.failures)
@@ -148,7 +151,8 @@ class BookkeepingMachine(RuleBasedStateMachine):
     def changes(self, data: st.DataObject) -> None:
         """Some changes in one transaction, by claims that hold and by others that do not."""
         store = data.draw(st.sampled_from([held.store for held in self.held]))
-        mine = [held.claim for held in self.held if held.store is store]
+        late = [held.claim for held in self.held if held.store is store][-6:]
+        mine = [*dict.fromkeys([*store.held(), *late])]
         claims = data.draw(st.lists(st.sampled_from(mine), min_size=1, max_size=4, unique=True))
         self.apply(store, [change_of(data, claim, store.production) for claim in claims])
 
@@ -156,7 +160,9 @@ class BookkeepingMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def go_on(self, data: st.DataObject) -> None:
         """What a manager does next with its runs."""
-        store = data.draw(st.sampled_from([held.store for held in self.held]))
+        self.go_on_with(data.draw(st.sampled_from([held.store for held in self.held])))
+
+    def go_on_with(self, store: RunStore) -> None:
         changes: list[Change] = []
         for claim in store.held():
             if self.runs[store.production.id, claim.run].status == "C":
@@ -164,6 +170,15 @@ class BookkeepingMachine(RuleBasedStateMachine):
             else:
                 changes.append(finished(claim, OUTPUTS[store.production.type]))
         self.apply(store, changes)
+
+    @rule(data=st.data())
+    def go_all_the_way(self, data: st.DataObject) -> None:
+        """A manager that is left alone finishes all that it can get."""
+        store = data.draw(st.sampled_from(self.stores))
+        self.take(store, store.claim(100, ANY))
+        for _ in range(2):
+            self.go_on_with(store)
+        assert store.held() == []
 
     def apply(self, store: RunStore, changes: list[Change]) -> None:
         before, known = self.books.dump(), deepcopy(self.runs)
@@ -191,7 +206,7 @@ class BookkeepingMachine(RuleBasedStateMachine):
     def expect(self, change: Change, run: Run) -> None:
         match change:
             case Intended():
-                run.intended = True
+                run.job = change.job_name
             case Submitted():
                 run.status = "R"
             case Finished():
@@ -232,7 +247,7 @@ class BookkeepingMachine(RuleBasedStateMachine):
         sql = f"UPDATE {production.label} SET status = '{status}' WHERE run = {run}"
         if known is None or status == known.status != "N":
             self.execute(sql)
-        elif status != "N" or known.status == "R" or (known.status == "C" and known.intended):
+        elif status != "N" or known.status == "R" or (known.status == "C" and known.job):
             before = self.books.dump()
             with pytest.raises(
                 sqlite3.IntegrityError, match=r"status N can be set|stop its manager"
@@ -294,8 +309,8 @@ class BookkeepingMachine(RuleBasedStateMachine):
         if (run, other) in self.labels or other == name:
             self.execute(f"DELETE FROM datasets {where}")
         else:
-            self.execute(f"UPDATE datasets SET dataset = '{other}', tranche = 1 {where}")
-            self.labels[run, other] = Label(run, other, 1, label.quality)
+            self.execute(f"UPDATE datasets SET dataset = '{other}' {where}")
+            self.labels[run, other] = replace(label, dataset=other)
 
     def execute(self, sql: str) -> None:
         with self.books.db.write() as tx:
@@ -311,10 +326,13 @@ class BookkeepingMachine(RuleBasedStateMachine):
     def runs_are_where_they_should_be(self) -> None:
         """Which includes that each is in one manager's hands, and that tokens only grow."""
         rows = self.books.rows(
-            "SELECT production, run, status, attempt, token, failures, manager FROM run"
+            """
+            SELECT production, run, status, r.attempt, token, failures, r.manager, job_name
+            FROM run r LEFT JOIN attempt a USING (production, run, attempt)
+            """
         )
         assert {(row[0], row[1]): row[2:] for row in rows} == {
-            key: (run.status, run.attempt, run.token, run.failures, run.manager)
+            key: (run.status, run.attempt, run.token, run.failures, run.manager, run.job)
             for key, run in self.runs.items()
         }
         for store in self.stores:
@@ -385,8 +403,8 @@ def change_of(data: st.DataObject, claim: Claim, production: Production) -> Chan
 
 TestBookkeeping = pytest.mark.slow(BookkeepingMachine.TestCase)
 TestBookkeeping.settings = settings(
-    max_examples=150,
-    stateful_step_count=60,
+    max_examples=100,
+    stateful_step_count=50,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
