@@ -149,8 +149,8 @@ def roll_back(desk: Desk, cause: BaseException) -> None:
         managers.sign_off(desk.db, desk.store.manager)
     except Exception as error:  # noqa: BLE001 - whatever it is, it must not hide the cause
         desk.say(
-            f"{error} Runs {[work.run for work in works]} could not be returned now; the next "
-            "manager that starts repairs them.",
+            f"{error} Runs {[work.run for work in works]} could not be returned now, and those "
+            "of their jobs that run go on; the next manager that starts takes them over.",
             level="error",
         )
 
