@@ -15,7 +15,7 @@
 -- Rollback journal only: WAL does not work on network filesystems (sqlite.org/wal.html).
 
 PRAGMA application_id = 0x50524d47;  -- 'PRMG'
-PRAGMA user_version = 1;             -- the schema's version; production/store/migrations.py
+PRAGMA user_version = 2;             -- the schema's version; production/store/migrations.py
 
 -- Facts about this file: `uuid` tells two databases apart in job names and spool directories.
 CREATE TABLE meta (
@@ -74,6 +74,22 @@ CREATE TABLE manager (
     beat_at    TEXT,
     stopped    TEXT                  -- ended by itself, or found dead by another manager
 );
+
+-- What users ask of a running manager, which does it within a cycle and answers: the door through
+-- which `production pause`, `queue`, ... come.
+CREATE TABLE request (
+    id       INTEGER PRIMARY KEY,
+    manager  INTEGER NOT NULL REFERENCES manager (id),
+    verb     TEXT NOT NULL,          -- pause, resume, queue, nproc, nprep, spacelim, stop, kill
+    argument TEXT,
+    user     TEXT,                   -- who asked
+    host     TEXT,
+    made     TEXT,
+    answered TEXT,                   -- NULL: not yet
+    done     INTEGER CHECK (done IN (0, 1)),  -- whether it was done as asked
+    answer   TEXT                    -- what the manager said
+);
+CREATE INDEX request_open ON request (manager) WHERE answered IS NULL;
 
 -- The text of a modules file, once per content.
 CREATE TABLE modules (

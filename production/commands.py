@@ -10,12 +10,14 @@ import contextlib
 import os
 import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from production.errors import CommandError, CommandMissing, CommandTimeout
+from production.errors import CommandError, CommandMissing, CommandTimeout, ConfigurationError
+from production.units import parse_duration
 
-DEFAULT_TIMEOUT = 60.0
+DEFAULT_TIMEOUT = 60.0  # seconds
+VARIABLE = "PRODUCTION_TIMEOUT"  # where the environment says otherwise
 
 
 @dataclass(frozen=True)
@@ -27,24 +29,36 @@ class Completed:
     stderr: str
 
 
+def default_timeout() -> float:
+    """Seconds that a command may take; raises ConfigurationError."""
+    text = os.environ.get(VARIABLE, "")
+    try:
+        return parse_duration(text) if text else DEFAULT_TIMEOUT
+    except ValueError as problem:
+        raise ConfigurationError(where=f"${VARIABLE}", what=problem) from None
+
+
 def run(
     argv: Sequence[str],
     *,
-    timeout: float = DEFAULT_TIMEOUT,
+    timeout: float | None = None,
     stdin: str = "",
     accept: Sequence[int] = (0,),
     unset: tuple[str, ...] = (),
+    variables: Mapping[str, str] | None = None,
 ) -> Completed:
     """Run ``argv`` and return what it printed.
 
-    It does not see environment variables whose names begin with one of ``unset``.
+    It may take ``timeout`` seconds, by default as long as the environment says.  It does not see
+    environment variables whose names begin with one of ``unset``, and sees ``variables``.
 
     Raises CommandMissing, CommandTimeout, or CommandError when the exit code is not one of
     ``accept``; the error carries the first line of stderr.
     """
     shown = " ".join(argv)
+    seconds = default_timeout() if timeout is None else timeout
     seen = {name: value for name, value in os.environ.items() if not name.startswith(unset)}
-    environment = {**seen, "LC_ALL": "C", "LANG": "C"}
+    environment = {**seen, "LC_ALL": "C", "LANG": "C", **(variables or {})}
     try:
         process = subprocess.Popen(
             argv,
@@ -59,13 +73,13 @@ def run(
     except OSError as error:
         raise CommandError(command=shown, what=error.strerror or str(error)) from None
     try:
-        out, err = process.communicate(os.fsencode(stdin), timeout=timeout)
+        out, err = process.communicate(os.fsencode(stdin), timeout=seconds)
     except BaseException as error:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         if isinstance(error, subprocess.TimeoutExpired):
-            raise CommandTimeout(command=shown, seconds=timeout) from None
+            raise CommandTimeout(command=shown, seconds=seconds) from None
         raise
     completed = Completed(
         process.returncode, out.decode(errors="replace"), err.decode(errors="replace")

@@ -16,7 +16,7 @@ from production.errors import ConfigurationError
 from production.model import DEFAULT_QUALITY
 from production.templates import Template, parse_path
 from production.toml import Table
-from production.units import parse_duration, parse_fraction
+from production.units import parse_duration, parse_failures, parse_fraction, parse_rate
 
 FILE = "production.toml"
 VARIABLE = "PRODUCTION_CONFIG"
@@ -78,6 +78,9 @@ class Defaults:
     spacelim: float = 0.9  # fraction of the allowed space
     max_attempts: int = 3
     back_off: float = 10.0  # seconds before the second attempt; doubles
+    hold_timeout: float = 600.0  # seconds that a job may be held by its batch system
+    max_submit_rate: float | None = None  # jobs a second
+    max_failures: int | float = 20  # in a row, or as a fraction of all
     dataset: tuple[str, ...] = ()
     tranche: tuple[int, ...] = ()
     quality: tuple[str, ...] = (DEFAULT_QUALITY,)
@@ -230,6 +233,9 @@ def _defaults(table: Table) -> Defaults:
         spacelim=table.parsed("spacelim", parse_fraction, default.spacelim),
         max_attempts=table.count("max_attempts", 1, default.max_attempts),
         back_off=table.parsed("back_off", parse_duration, default.back_off),
+        hold_timeout=table.parsed("hold_timeout", parse_duration, default.hold_timeout),
+        max_submit_rate=table.parsed("max_submit_rate", parse_rate, default.max_submit_rate),
+        max_failures=table.parsed("max_failures", parse_failures, default.max_failures),
         dataset=table.items("dataset", str),
         tranche=tranches,
         quality=table.items("quality", str, default.quality),

@@ -21,6 +21,8 @@ when the error ends it; docs/exit-codes.md lists them all, and a test keeps that
     ├── RecordDamaged         32
     ├── RunsFailed            40   everything was tried, some runs stand at E
     ├── DisplayUnavailable    41   the terminal cannot show it
+    ├── TooManyFailures       42   something common to all jobs must be broken
+    ├── RequestUnheeded       43   a running manager did not do what it was asked
     └── Interrupted          128+signal
 """
 
@@ -249,6 +251,10 @@ class QueryFailed(BatchError):
     """Batch system {system} did not answer: {what}. The jobs are taken as unchanged."""
 
 
+class NotSupported(BatchError):
+    """Batch system {system} cannot do that: {what}"""
+
+
 class SpoolTrouble(ProductionError):
     """Spool {path}: {what}. Check the filesystem (space, quota, permissions)."""
 
@@ -285,6 +291,20 @@ class RunsFailed(ProductionError):
     """
 
     exit_code = 40
+
+
+class RequestUnheeded(ProductionError):
+    """{what}"""
+
+    exit_code = 43
+
+
+class TooManyFailures(ProductionError):
+    """{what} have failed, the last one run {run}: {reason}. Nothing more was submitted. Mend the
+    cause and start again, or allow more with --max-failures
+    """
+
+    exit_code = 42
 
 
 class Interrupted(ProductionError):

@@ -93,6 +93,9 @@ class Requirements:
     time: int | None = None  # seconds
     memory: int | None = None  # bytes
     cores: int = 1
+    queue: str | None = None  # SLURM's partition
+    project: str | None = None  # SLURM's account
+    options: tuple[str, ...] = ()  # words for the submission command, as they are
 
 
 @dataclass(frozen=True)
@@ -165,6 +168,7 @@ class JobState(StrEnum):
 
     PENDING = "pending"
     RUNNING = "running"
+    HELD = "held"  # does not start, or go on, until somebody releases it
     GONE = "gone"  # the batch system does not know it (any more)
 
 

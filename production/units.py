@@ -14,6 +14,7 @@ _DURATION = re.compile(
 )
 _CLOCK = re.compile(r"(\d{1,6}):([0-5]\d):([0-5]\d)", re.ASCII)
 _MEMORY = re.compile(rf"({_NUMBER})\s*([KMGT])(?:i?B)?", re.ASCII | re.IGNORECASE)
+_RATE = re.compile(rf"({_NUMBER})\s*(?:/\s*([smhd]))?", re.ASCII | re.IGNORECASE)
 _FRACTION = re.compile(r"(\d{1,9}\.?\d{0,9}|\.\d{1,9})\s*(%?)", re.ASCII)
 
 
@@ -50,4 +51,25 @@ def parse_fraction(text: str) -> float:
     fraction = number / 100 if match and (match[2] or number > 1) else number
     if not 0 < fraction <= 1:
         raise ValueError(f"{text!r} is not a limit: write a percentage (90 or 90%) or 0.9")
+    return fraction
+
+
+def parse_rate(text: str) -> float:
+    """How often a second, more than 0, in ``5`` (a second), ``30/m`` or ``1000/h``."""
+    match = _RATE.fullmatch(text.strip())
+    rate = float(match[1]) / _UNITS[(match[2] or "s").lower()] if match else 0.0
+    if not rate:
+        raise ValueError(f"{text!r} is not a rate: write 5 (a second), 30/m or 1000/h")
+    return rate
+
+
+def parse_failures(text: str) -> int | float:
+    """A number of failures from 1 on in ``20``, or the fraction, below 1, in ``25%``."""
+    written = text.strip()
+    if written.isascii() and written.isdigit() and 0 < len(written) < 10 and int(written):
+        return int(written)
+    match = _FRACTION.fullmatch(written)
+    fraction = float(match[1]) / 100 if match and match[2] else 0.0
+    if not 0 < fraction < 1:
+        raise ValueError(f"{text!r} is no limit of failures: write a number (20) or 25%")
     return fraction

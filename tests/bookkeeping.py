@@ -39,7 +39,7 @@ ANY = RunFilter(qualities=())
 GOLD = RunFilter()
 OUTPUTS = {"alcapana": ("tree", "hist", "odb"), "rootana": ("out",)}
 TABLES = (
-    *("meta", "datasets", "productions", "manager", "modules"),
+    *("meta", "datasets", "productions", "manager", "request", "modules"),
     *("lawful_change", "run", "attempt", "output", "unclaimed"),
 )
 

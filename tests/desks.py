@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from bookkeeping import GOLD, Bookkeeping
 from experiment import RECIPE
@@ -19,7 +20,15 @@ from production.manager.paths import Paths
 from production.manager.plan import JobSettings
 from production.manager.settings import Rooms, Settings
 from production.manager.work import Phase, Work
-from production.model import Claim, JobHandle, JobOrder, JobState, Production, Usage
+from production.model import (
+    Claim,
+    JobHandle,
+    JobOrder,
+    JobState,
+    Production,
+    Requirements,
+    Usage,
+)
 from production.recipe.load import parse_recipe
 from production.staging.archive import Progress
 from production.store import productions
@@ -33,21 +42,40 @@ FROM_ARCHIVE = '[input.raw]\nfrom = "archive"\n'
 
 
 class Batch:
-    """A batch system whose jobs are over at once, and well, when they are submitted."""
+    """A batch system whose jobs are over at once, and well, when they are submitted.
+
+    Or they are in the state that a test chooses.
+    """
 
     name = "local"
+    accounting_lag = 0.0
 
     def __init__(self) -> None:
         self.cancelled: list[str] = []
         self.refuses_to_cancel = False
+        self.state = JobState.GONE  # of all jobs that have left no record
+        self.why = ""  # the reason of all jobs
+        self.end: Callable[[JobOrder], None] = end_well  # what a job does when it is submitted
+        self.submitted: list[JobOrder] = []
+        self.queues: Sequence[str] = ()  # where jobs can be moved to
+
+    def check(self, needs: Requirements) -> None:
+        pass
 
     def submit(self, jobs: Sequence[JobOrder]) -> list[str | SubmissionRefused]:
+        self.submitted += jobs
         for job in jobs:
-            end_well(job)
+            self.end(job)
         return [f"id of {job.name}" for job in jobs]
 
     def poll(self, jobs: Sequence[JobHandle]) -> dict[str, JobState]:
-        return dict.fromkeys((job.name for job in jobs), JobState.GONE)
+        gone = JobState.GONE
+        return {job.name: gone if (job.spool / "record").exists() else self.state for job in jobs}
+
+    def move(self, jobs: Sequence[JobHandle], queue: str) -> list[str]:
+        if queue not in self.queues:
+            raise BatchError(system=self.name, what=f"there is no queue {queue}")
+        return [job.name for job in jobs if self.state is JobState.PENDING]
 
     def cancel(self, jobs: Sequence[JobHandle]) -> None:
         if self.refuses_to_cancel:
@@ -55,13 +83,26 @@ class Batch:
         self.cancelled += [job.name for job in jobs]
 
     def reason_of(self, jobs: Sequence[JobHandle]) -> dict[str, str]:
-        return {}
+        return {job.name: self.why for job in jobs if self.why}
 
     def describe(self, job: JobOrder) -> str:
         return job.name
 
     def close(self) -> None:
         pass
+
+
+def end_badly(job: JobOrder) -> None:
+    """Leave behind what a job leaves whose payload has failed."""
+    (job.spool / "started").mkdir(parents=True)
+    (job.spool / "started" / "pid").write_text("1 1 node1\n")
+    lines = ["version=1", "phase=payload", "exit_code=3", "host=node1", f"start={TIME}"]
+    lines += [f"stop={TIME}", "reason=it is broken", "complete=yes", ""]
+    (job.spool / "record").write_text("\n".join(lines))
+
+
+def wait(job: JobOrder) -> None:
+    """Leave nothing behind yet."""
 
 
 def end_well(job: JobOrder) -> None:
@@ -136,11 +177,19 @@ class Said:
 
 
 class Office:
-    """A production with one run, and the desk of one of its managers."""
+    """A production, by default with one run, and the desk of one of its managers."""
 
-    def __init__(self, books: Bookkeeping, directory: Path, *, downloads: bool = True) -> None:
+    def __init__(
+        self,
+        books: Bookkeeping,
+        directory: Path,
+        *,
+        downloads: bool = True,
+        runs: Sequence[int] = (RUN,),
+        **settings: Any,
+    ) -> None:
         self.books = books
-        books.label([RUN])
+        books.label(runs)
         text = RECIPE if downloads else RECIPE.replace(FROM_ARCHIVE, "").replace('"{raw}", ', "")
         (directory / "count.sh").touch()
         recipe = parse_recipe(text, directory / "count.toml")
@@ -149,8 +198,9 @@ class Office:
         self.paths = Paths(directory / "data", self.production, recipe, "db")
         self.batch, self.archive, self.probe, self.said = Batch(), Archive(), Probe(), Said()
         rooms = Rooms(self.batch, self.probe, self.archive, self._open_batch)
-        settings = Settings(pause=0.05, back_off=0.0, lease=60, record_grace=0.0)
-        self.desk = Desk(books.db, None, self.paths, JobSettings(), rooms, settings, self.said)
+        chosen = {"pause": 0.05, "back_off": 0.0, "lease": 60, "record_grace": 0.0, **settings}
+        how = Settings(**chosen)
+        self.desk = Desk(books.db, None, self.paths, JobSettings(), rooms, how, self.said)
 
     def _open_batch(self, name: str) -> Batch:
         assert name == self.batch.name

@@ -37,7 +37,8 @@ def workshop(tmp_path: Path) -> Workshop:
         ((), {}, "local"),
         (("sbatch",), {}, "slurm"),
         (("qsub",), {"SGE_ROOT": "/opt/sge"}, "sge"),
-        (("qsub",), {}, "local"),  # PBS has one, too
+        (("qsub",), {}, "pbs"),
+        (("bsub",), {}, "lsf"),
         (("sbatch", "qsub"), {"SGE_ROOT": "/opt/sge"}, "slurm"),
     ],
 )
@@ -101,8 +102,11 @@ def test_wrong_options(system: str, options: Mapping[str, object], what: str) ->
     ("system", "option"), [("slurm", "--wait"), ("slurm", "--clusters=other"), ("sge", "-sync")]
 )
 def test_options_by_which_jobs_would_get_lost(system: str, option: str) -> None:
-    with pytest.raises(ConfigurationError, match=f"options: {option} cannot be used: "):
-        open_batch(system, {"options": [option]})
+    what = f"Option {option} for {system} cannot be used: "
+    with pytest.raises(UsageError, match=what):
+        open_batch(system, {}).check(Requirements(options=(option,)))
+    with pytest.raises(UsageError, match=what):
+        open_batch(system, {"options": [option]}).check(Requirements())
 
 
 def test_what_slurm_is_told(workshop: Workshop) -> None:

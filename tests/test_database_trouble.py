@@ -38,7 +38,7 @@ from production.errors import (
     StoreError,
 )
 from production.store import connection
-from production.store.connection import Database, utc_now, utc_text
+from production.store.connection import SCHEMA_VERSION, Database, utc_now, utc_text
 
 # Somebody's session: it takes a lock by the first statement, and gives it back when told to.
 SESSION = """
@@ -123,8 +123,16 @@ def pragma(text: str) -> Callable[[Path], None]:
         (pipe, NotADatabase, r"it is not a file"),
         (text, NotADatabase, r"file is not a database"),
         (pragma("application_id = 7"), NotADatabase, r"it has none of its tables"),
-        (pragma("user_version = 2"), DatabaseTooNew, r"version 2, this program knows .* 1\."),
-        (pragma("user_version = 0"), DatabaseTooOld, r"version 0, this program needs 1\."),
+        (
+            pragma(f"user_version = {SCHEMA_VERSION + 1}"),
+            DatabaseTooNew,
+            rf"version {SCHEMA_VERSION + 1}, this program knows .* {SCHEMA_VERSION}\.",
+        ),
+        (
+            pragma("user_version = 1"),
+            DatabaseTooOld,
+            rf"version 1, this program needs {SCHEMA_VERSION}\.",
+        ),
         (pragma("journal_mode = WAL"), StoreError, r'WAL mode.*"PRAGMA journal_mode=DELETE"'),
     ],
     ids=lambda value: getattr(value, "__name__", ""),

@@ -10,7 +10,6 @@ import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -18,8 +17,7 @@ from ftp_server import tape_archive
 from laboratory import PROJECT, Laboratory, spoil
 
 from production import errors
-from production.cli import COMMANDS
-from production.cli.parser import Parser
+from production.cli import COMMANDS, STEERING, command_parser
 from production.job.verdict import WRAPPER_EXIT_CODES
 from production.store.identity import current_user
 from production.store.views import FIXED_COLUMNS
@@ -49,8 +47,7 @@ def in_backticks(text: str) -> set[str]:
 def parsers() -> Iterator[tuple[str, argparse.ArgumentParser]]:
     """Every command with its parser, those below ``datasets`` as well."""
     for name in COMMANDS:
-        parser = Parser(prog=f"production {name}")
-        import_module(f"production.cli.{name}_command").arguments(parser)
+        parser, _ = command_parser(name, f"production {name}")
         yield parser.prog, parser
         for action in parser._actions:
             if isinstance(action, argparse._SubParsersAction):
@@ -59,6 +56,8 @@ def parsers() -> Iterator[tuple[str, argparse.ArgumentParser]]:
 
 def section(command: str) -> str:
     """What docs/commands.md says under the heading of a command."""
+    if command.removeprefix("production ") in STEERING:
+        command = "Steering managers"
     match = re.search(
         rf"^(##+) {command}\n(.*?)(?=^## |^### production|\Z)",
         page("commands.md"),
@@ -102,7 +101,8 @@ def test_every_documented_option_exists(command: str, parser: argparse.ArgumentP
 def test_every_command_is_in_the_overview() -> None:
     first = page("commands.md").split("\n## ")[0]
     for command in COMMANDS:
-        assert f"](#production-{command})" in first
+        anchor = "steering-managers" if command in STEERING else f"production-{command}"
+        assert f"[`production {command}`](#{anchor})" in first
 
 
 def test_what_all_commands_have_in_common_is_said_at_the_beginning() -> None:

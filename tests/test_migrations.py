@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import signal
 import sqlite3
@@ -34,7 +35,7 @@ from production.store.connection import APPLICATION_ID, SCHEMA_VERSION, Database
 from production.store.migrations import MIGRATIONS, SCHEMA, create, migrate, statements
 
 # As a later program would bring them: new columns, tables, triggers, and changed contents.
-STEPS = (
+NEW_STEPS = (
     """
     ALTER TABLE datasets ADD COLUMN beam TEXT;  -- who knows; why not
     CREATE TABLE note (run INTEGER, text TEXT DEFAULT 'a;b');
@@ -49,6 +50,8 @@ STEPS = (
     CREATE INDEX note_by_run ON note (run);
     """,
 )
+STEPS = (*MIGRATIONS, *NEW_STEPS)
+NOW, NEXT, LATEST = SCHEMA_VERSION, SCHEMA_VERSION + 1, SCHEMA_VERSION + 2
 
 
 @pytest.fixture
@@ -222,7 +225,7 @@ def test_killed_while_it_is_made_there_is_none(tmp_path: Path) -> None:
 
 def migrated(books: Bookkeeping) -> None:
     """What the steps make of the database."""
-    assert books.rows("PRAGMA user_version") == [(3,)]
+    assert books.rows("PRAGMA user_version") == [(LATEST,)]
     assert books.rows("SELECT beam, count(*) FROM datasets GROUP BY beam") == [
         (None, 1500),
         ("muons", 1500),
@@ -231,17 +234,33 @@ def migrated(books: Bookkeeping) -> None:
 
 
 def test_all_missing_steps_are_done(books: Bookkeeping) -> None:
-    assert migrate(books.path, STEPS) == (1, 3)
+    assert migrate(books.path, STEPS) == (NOW, LATEST)
     migrated(books)
-    assert migrate(books.path, STEPS) == (3, 3)
+    assert migrate(books.path, STEPS) == (LATEST, LATEST)
     migrated(books)
 
 
 def test_only_missing_steps_are_done(books: Bookkeeping) -> None:
-    assert migrate(books.path, STEPS[:1]) == (1, 2)
+    assert migrate(books.path, STEPS[:-1]) == (NOW, NEXT)
     assert books.cell("SELECT count(*) FROM note") == 0
-    assert migrate(books.path, STEPS) == (2, 3)
+    assert migrate(books.path, STEPS) == (NEXT, LATEST)
     migrated(books)
+
+
+def plain(sql: object) -> str:
+    """A definition without its comments and line breaks."""
+    return " ".join(re.sub(r"--.*", "", str(sql)).split()).replace("( ", "(").replace(" )", ")")
+
+
+def test_the_oldest_schema_becomes_that_of_a_new_database(tmp_path: Path) -> None:
+    old, new = tmp_path / "old.db", tmp_path / "new.db"
+    with closing(sqlite3.connect(old)) as session:
+        session.executescript((PROJECT / "tests" / "data" / "schema_v1.sql").read_text())
+    assert migrate(old) == (1, SCHEMA_VERSION)
+    create(new)
+    assert [[*map(plain, row)] for row in schema(old)] == [
+        [*map(plain, row)] for row in schema(new)
+    ]
 
 
 def test_what_is_up_to_date_stays_as_it_is(books: Bookkeeping) -> None:
@@ -252,11 +271,11 @@ def test_what_is_up_to_date_stays_as_it_is(books: Bookkeeping) -> None:
 
 def test_a_step_that_fails_leaves_the_old(books: Bookkeeping) -> None:
     before = schema(books.path), books.dump()
-    broken = (STEPS[0], STEPS[1] + "INSERT INTO nowhere VALUES (1);")
+    broken = (*STEPS[:-1], STEPS[-1] + "INSERT INTO nowhere VALUES (1);")
     with pytest.raises(sqlite3.OperationalError, match="no such table: nowhere"):
         migrate(books.path, broken)
     assert (schema(books.path), books.dump()) == before
-    assert migrate(books.path, STEPS) == (1, 3)
+    assert migrate(books.path, STEPS) == (NOW, LATEST)
 
 
 def test_what_is_no_database_of_ours_is_left_as_it_is(tmp_path: Path) -> None:
@@ -277,8 +296,8 @@ def test_what_is_no_database_of_ours_is_left_as_it_is(tmp_path: Path) -> None:
 def test_the_schema_of_a_newer_program_is_left_as_it_is(books: Bookkeeping) -> None:
     migrate(books.path, STEPS)
     before = schema(books.path)
-    with pytest.raises(DatabaseTooNew, match=r"has schema version 3, this program knows .* 2"):
-        migrate(books.path, STEPS[:1])
+    with pytest.raises(DatabaseTooNew, match=rf"version {LATEST}, this program knows .* {NEXT}"):
+        migrate(books.path, STEPS[:-1])
     assert schema(books.path) == before
     with pytest.raises(DatabaseTooNew):
         Database(books.path)
@@ -299,7 +318,7 @@ def test_killed_in_between_it_leaves_the_old(books: Bookkeeping) -> None:
     with processes([process]):
         tell(process)
         found, newest, steps = answer(process).split()
-    assert (found, newest) == ("1", "3")
+    assert (found, newest) == (str(NOW), str(LATEST))
     assert int(steps) > 6000  # so each of these kills came before the end
     assert journals, "none of the kills left a journal to be played back"
     migrated(books)
@@ -312,7 +331,7 @@ def test_two_at_once_do_every_step_once(books: Bookkeeping) -> None:
         for process in both:
             tell(process)
         answers = sorted(answer(process).rsplit(" ", 1)[0] for process in both)
-    assert answers == ["1 3", "3 3"]
+    assert answers == [f"{NOW} {LATEST}", f"{LATEST} {LATEST}"]
     migrated(books)
 
 
@@ -320,7 +339,7 @@ def test_two_at_once_do_every_step_once(books: Bookkeeping) -> None:
 
 
 def test_scripts_are_split_into_their_statements() -> None:
-    script = STEPS[0] + STEPS[1]
+    script = NEW_STEPS[0] + NEW_STEPS[1]
     found = [" ".join(statement.split()) for statement in statements(script)]
     assert [statement.removeprefix("-- who knows; why not ")[:12] for statement in found] == [
         "ALTER TABLE ",

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 import production
 from production.errors import SubmissionRefused, UsageError
-from production.model import JobHandle, JobOrder, JobState
+from production.model import JobHandle, JobOrder, JobState, Requirements
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -30,6 +30,8 @@ _MODULES: Mapping[str, str] = {
     "local": "production.batch.local",
     "slurm": "production.batch.slurm",
     "sge": "production.batch.sge",
+    "lsf": "production.batch.lsf",
+    "pbs": "production.batch.pbs",
 }
 
 
@@ -41,6 +43,11 @@ class BatchSystem(Protocol):
     """
 
     name: str
+    accounting_lag: float  # seconds after a job's end in which its accounting may still appear
+
+    def check(self, needs: Requirements) -> None:
+        """Raise UsageError when jobs with these requirements could never be submitted."""
+        ...
 
     def submit(self, jobs: Sequence[JobOrder]) -> list[str | SubmissionRefused]:
         """Submit jobs; for each, in this order, its id or why it was refused.
@@ -66,12 +73,19 @@ class BatchSystem(Protocol):
         """
         ...
 
-    def reason_of(self, jobs: Sequence[JobHandle]) -> dict[str, str]:
-        """Why jobs that ``poll`` called GONE ended, by job name, in words that users read.
+    def move(self, jobs: Sequence[JobHandle], queue: str) -> list[str]:
+        """Move to another queue those of the jobs that are pending.
 
-        As far as the batch system or its accounting remembers, which may take them a minute;
-        other jobs, and those that were never polled, are left out.  Never fails: not to know a
-        reason is no trouble.
+        Returns the names of those that wait there now, as the batch system itself tells.  Raises
+        NotSupported, or BatchError when it refuses or does not answer.
+        """
+        ...
+
+    def reason_of(self, jobs: Sequence[JobHandle]) -> dict[str, str]:
+        """Why jobs ended that ``poll`` called GONE, or why they are HELD, in words for users.
+
+        By job name, as far as the batch system or its accounting remembers; other jobs, and those
+        that were never polled, are left out.  Never fails: not to know a reason is no trouble.
         """
         ...
 
@@ -95,9 +109,10 @@ def choose(name: str) -> str:
         return name
     if shutil.which("sbatch"):
         return "slurm"
-    # Others have a qsub as well.
-    if shutil.which("qsub") and os.environ.get("SGE_ROOT"):
-        return "sge"
+    if shutil.which("bsub"):
+        return "lsf"
+    if shutil.which("qsub"):
+        return "sge" if os.environ.get("SGE_ROOT") else "pbs"
     return "local"
 
 

@@ -12,7 +12,7 @@ import shlex
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 from production import commands
@@ -23,9 +23,10 @@ from production.errors import (
     ConfigurationError,
     QueryFailed,
     SubmissionRefused,
+    UsageError,
     submission_trouble,
 )
-from production.model import JobHandle, JobOrder, JobState
+from production.model import JobHandle, JobOrder, JobState, Requirements
 
 # Seconds that cancelled jobs may take to disappear.  SLURM by default gives a job 30 s between
 # SIGTERM and SIGKILL, and a node may be slow to tell.
@@ -38,9 +39,9 @@ _CHUNK = 500  # ids on one command line
 class Site:
     """The options of the configuration, the same for all systems."""
 
-    queue: str | None = None  # SLURM's partition
-    project: str | None = None  # SLURM's account
-    options: tuple[str, ...] = ()  # handed to the submission command as they are
+    queue: str | None = None  # where a job's requirements name none
+    project: str | None = None
+    options: tuple[str, ...] = ()  # for all jobs
     arrays: bool = True
     words: Mapping[str, str] = field(default_factory=dict)  # further ones of a system
 
@@ -52,19 +53,18 @@ class Listed:
     id: str  # with its index, when it is an element of an array
     place: Place
     state: JobState
-    why: str = ""  # how it ended, as far as the queue still tells
+    why: str = ""  # how it ended, as far as the queue still tells, or why it is held
+    queue: str = ""  # where it waits
 
 
 def read_site(
     system: str,
     options: Mapping[str, object],
-    forbidden: Mapping[str, str],
     words: Mapping[str, str] | None = None,
 ) -> Site:
     """The table [batch.SYSTEM].
 
-    ``forbidden``: options of the command, and why not to use them.  ``words``: further keys that
-    the system has, each with its default.  Raises ConfigurationError.
+    ``words``: further keys that the system has, each with its default.  Raises ConfigurationError.
     """
 
     def refuse(what: str) -> ConfigurationError:
@@ -83,9 +83,6 @@ def read_site(
     free = options.get("options", [])
     if not isinstance(free, list) or not all(map(_is_word, free)):
         raise refuse(f'options must be a list of texts such as ["--x=y"], not {free!r}')
-    for word in free:
-        if why := forbidden.get(word.partition("=")[0]):
-            raise refuse(f"options: {word} cannot be used: {why}")
     arrays = options.get("arrays", True)
     if not isinstance(arrays, bool):
         raise refuse(f"arrays must be true or false, not {arrays!r}")
@@ -104,6 +101,13 @@ class ClusterSystem(ABC):
     largest_array: int
     index: str  # the shell's word for an element's index
     prelude = ""  # what the script begins with
+    # Options of the submission command that cannot be used, and why.
+    forbidden: Mapping[str, str] = {}
+    accounting_lag = 60.0
+    # Environment variables that the submission command has, and how the names of those begin that
+    # it must not see.
+    variables: Mapping[str, str] = {}
+    hidden: tuple[str, ...] = ()
 
     def __init__(self, site: Site) -> None:
         self._site = site
@@ -111,6 +115,7 @@ class ClusterSystem(ABC):
         # By job name: how jobs ended, as the queue shows it, and as the accounting tells.
         self._why: dict[str, str] = {}
         self._told: dict[str, str] = {}
+        self._listed: set[str] = set()  # by job name: those that the queue has
 
     # ----------------------------------------------------------------- what a system must know
 
@@ -142,10 +147,35 @@ class ClusterSystem(ABC):
         """Have jobs ended; some may be gone already.  Raises CommandError."""
 
     @abstractmethod
+    def send(self, ids: Sequence[str], queue: str) -> None:
+        """Have pending jobs wait in another queue; raises CommandError, NotSupported."""
+
+    @abstractmethod
     def reasons(self, ids: Collection[str]) -> Mapping[str, str]:
         """How jobs ended, by id, as far as the accounting knows; raises CommandError."""
 
+    def input(self, jobs: Together) -> str:
+        """What the submission command reads: the script."""
+        return jobs.script(self.index, self.prelude)
+
     # ----------------------------------------------------------------- what follows from it
+
+    def needs(self, jobs: Together) -> Requirements:
+        """What jobs that go together need, with the site's defaults."""
+        own, site = jobs.jobs[0].requirements, self._site
+        return replace(
+            own,
+            queue=own.queue or site.queue,
+            project=own.project or site.project,
+            options=(*site.options, *own.options),
+        )
+
+    def check(self, needs: Requirements) -> None:
+        """See BatchSystem."""
+        for word in (*self._site.options, *needs.options):
+            if why := self.forbidden.get(word.partition("=")[0]):
+                what = f"Option {word} for {self.name} cannot be used: {why}"
+                raise UsageError(text=what)
 
     def submit(self, jobs: Sequence[JobOrder]) -> list[str | SubmissionRefused]:
         """See BatchSystem; jobs with the same requirements go as one array."""
@@ -160,7 +190,13 @@ class ClusterSystem(ABC):
             rest = tuple(job for job in jobs.jobs if job.name not in unwritable)
             return {**unwritable, **(self._submit(Together(rest)) if rest else {})}
         try:
-            answer = commands.run(self.command(jobs), stdin=self._script(jobs), accept=range(256))
+            answer = commands.run(
+                self.command(jobs),
+                stdin=self.input(jobs),
+                accept=range(256),
+                unset=self.hidden,
+                variables=self.variables,
+            )
             first = self.accepted(answer)
         except SubmissionRefused as refused:
             return {job.name: refused for job in jobs.jobs}
@@ -192,6 +228,7 @@ class ClusterSystem(ABC):
                 del memory[name]
         found = self._find(jobs)
         self._why |= {name: listed.why for name, listed in found.items() if listed.why}
+        self._listed = {name for name, row in found.items() if row.state is not JobState.GONE}
         gone = JobState.GONE
         return {j.name: found[j.name].state if j.name in found else gone for j in jobs}
 
@@ -217,11 +254,28 @@ class ClusterSystem(ABC):
             what = f"jobs could not be ended: {', '.join(left)}"
             raise BatchError(system=self.name, what=f"{what} ({trouble})" if trouble else what)
 
+    def move(self, jobs: Sequence[JobHandle], queue: str) -> list[str]:
+        """See BatchSystem."""
+        waiting = (JobState.PENDING, JobState.HELD)
+        pending = [row.id for row in self._find(jobs).values() if row.state in waiting]
+        try:
+            for ids in chunks(pending, _CHUNK):
+                self.send(ids, queue)
+        except CommandError as error:
+            raise BatchError(system=self.name, what=error) from None
+        # A job may have started meanwhile, and some commands say yes to all.
+        return [
+            name
+            for name, row in (self._find(jobs).items() if pending else ())
+            if row.state in waiting and row.queue == queue
+        ]
+
     def reason_of(self, jobs: Sequence[JobHandle]) -> dict[str, str]:
         """See BatchSystem."""
         known = {job.name: self._known[job.name] for job in jobs if job.name in self._known}
         names = {entry.id: name for name, entry in known.items() if entry.id}
-        unasked = {id_: name for id_, name in names.items() if name not in self._told}
+        known_well = self._told.keys() | self._listed
+        unasked = {id_: name for id_, name in names.items() if name not in known_well}
         if unasked:
             # There need not be any accounting, and it need not answer now.
             with contextlib.suppress(CommandError):
@@ -238,15 +292,12 @@ class ClusterSystem(ABC):
         except OSError as error:
             script = f"(unreadable: {error.strerror})\n"
         return (
-            f"{shlex.join(self.command(alone))} << 'END'\n{self._script(alone)}END\n"
+            f"{shlex.join(self.command(alone))} << 'END'\n{self.input(alone)}END\n"
             f"\n# {job.script}\n{script}"
         )
 
     def close(self) -> None:  # noqa: B027 - nothing is held
         """See BatchSystem."""
-
-    def _script(self, jobs: Together) -> str:
-        return jobs.script(self.index, self.prelude)
 
     # ----------------------------------------------------------------- finding jobs in the queue
 

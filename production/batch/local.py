@@ -1,9 +1,10 @@
-"""The local machine as a batch system: each job in a session of its own, in a number of slots.
+"""The local machine as a batch system: each job in a session of its own.
 
-Jobs that wait for a slot wait in this process and are forgotten with it; nobody but the fence in
-their spool (production/job/fence.py) tells that they never started.  Jobs that run need nobody:
-they survive the manager, and any manager on the same host finds them by the pid and start time
-that the wrapper wrote into its spool.
+As many run at a time as there are slots, of which a job takes one for each of its cores, and
+memory for those that say how much they need.  Jobs that wait for their turn wait in this process
+and are forgotten with it; nobody but the fence in their spool (production/job/fence.py) tells
+that they never started.  Jobs that run need nobody: they survive the manager, and any manager on
+the same host finds them by the pid and start time that the wrapper wrote into its spool.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -25,10 +27,13 @@ from production.batch.processes import Process, is_alive, running, session_membe
 from production.errors import (
     BatchError,
     ConfigurationError,
+    NotSupported,
     SubmissionRefused,
+    UsageError,
     submission_trouble,
 )
-from production.model import JobHandle, JobOrder, JobState
+from production.model import JobHandle, JobOrder, JobState, Requirements
+from production.units import parse_memory
 
 # Seconds between SIGTERM and SIGKILL.  The wrapper gives its payload 3 s of them, and needs the
 # rest to clear up and write its record.
@@ -38,25 +43,71 @@ PATIENCE = 20.0
 _GLANCE = 0.05  # seconds between two looks at processes that are about to end
 
 # Reasons for which no process can be started just now, whatever the job.
-_MOMENTARY = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
+_MOMENTARY = (
+    *(errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE),
+    *(errno.ENOSPC, errno.EDQUOT),
+)
 
-_OPTIONS = ("slots",)
+_OPTIONS = ("slots", "memory")
+_LOAD = "load"  # the file in a job's spool that tells what it takes
+
+
+@dataclass(frozen=True)
+class Load:
+    """What jobs take of the machine, or what there is."""
+
+    slots: int
+    memory: int  # bytes
+
+    @classmethod
+    def of(cls, needs: Requirements) -> Load:
+        """What a job with these requirements takes."""
+        return cls(needs.cores, needs.memory or 0)
+
+    @classmethod
+    def read(cls, spool: Path) -> Load:
+        """What the job with this spool takes; a slot when that cannot be known."""
+        try:
+            slots, memory = map(int, (spool / _LOAD).read_text().split())
+        except (OSError, ValueError):
+            return cls(1, 0)
+        return cls(slots, memory)
+
+    def write(self, spool: Path) -> None:
+        """Leave in the job's spool what ``read`` reads; raises OSError."""
+        (spool / _LOAD).write_text(f"{self.slots} {self.memory}\n")
+
+    def __add__(self, other: Load) -> Load:
+        return Load(self.slots + other.slots, self.memory + other.memory)
+
+    def fits(self, whole: Load) -> bool:
+        """Whether all of it has room in ``whole``."""
+        return self.slots <= whole.slots and self.memory <= whole.memory
 
 
 def open_system(options: Mapping[str, object]) -> BatchSystem:
-    """The local machine; option ``slots``: how many jobs run at once, default one per usable CPU.
+    """The local machine.
 
-    Raises ConfigurationError.
+    Options ``slots``: how many cores jobs may use, default all usable ones; ``memory``: how much
+    jobs may use that say what they need, default all there is.  Raises ConfigurationError.
     """
+
+    def refuse(what: str) -> ConfigurationError:
+        return ConfigurationError(where="[batch.local]", what=what)
+
     for name in options:
         if name not in _OPTIONS:
-            what = f"{name!r} is not an option. Options: {', '.join(_OPTIONS)}"
-            raise ConfigurationError(where="[batch.local]", what=what)
+            raise refuse(f"{name!r} is not an option. Options: {', '.join(_OPTIONS)}")
     slots = options.get("slots", len(os.sched_getaffinity(0)))
     if not isinstance(slots, int) or isinstance(slots, bool) or slots < 1:
-        what = f"slots must be a whole number from 1 on, not {slots!r}"
-        raise ConfigurationError(where="[batch.local]", what=what)
-    return LocalSystem(slots)
+        raise refuse(f"slots must be a whole number from 1 on, not {slots!r}")
+    memory = options.get("memory")
+    if memory is None:
+        return LocalSystem(slots)
+    try:
+        return LocalSystem(slots, parse_memory(str(memory)))
+    except ValueError as problem:
+        raise refuse(f"memory: {problem}") from None
 
 
 class LocalSystem:
@@ -64,14 +115,27 @@ class LocalSystem:
 
     name = "local"
 
-    def __init__(self, slots: int) -> None:
-        self._slots = slots
+    accounting_lag = 0.0
+
+    def __init__(self, slots: int, memory: int | None = None) -> None:
+        self._whole = Load(slots, _all_memory() if memory is None else memory)
         self._host = os.uname().nodename
         self._lock = threading.Lock()
         # Under the lock; orders wait in the order of their submission.
         self._pending: dict[str, JobOrder] = {}
         self._running: dict[str, Process] = {}
-        self._adopted = 0  # jobs of other managers that we watch; they hold slots as well
+        self._loads: dict[str, Load] = {}  # of those that run
+        self._adopted = Load(0, 0)  # of jobs of other managers that we watch
+
+    def check(self, needs: Requirements) -> None:
+        """See BatchSystem."""
+        for name in ("queue", "project", "options"):
+            if getattr(needs, name):
+                raise UsageError(text=f"The local machine has no {name} for jobs to be sent with")
+        if not Load.of(needs).fits(self._whole):
+            has = f"{self._whole.slots} slots and {self._whole.memory >> 20} MB"
+            asked = f"{needs.cores} cores and {(needs.memory or 0) >> 20} MB"
+            raise UsageError(text=f"A job needs {asked}; the local machine has {has} for jobs")
 
     def submit(self, jobs: Sequence[JobOrder]) -> list[str | SubmissionRefused]:
         """See BatchSystem; a job is refused when its log files cannot be opened."""
@@ -102,7 +166,7 @@ class LocalSystem:
                     states[job.name] = JobState.PENDING
                 elif job.name in self._running:
                     states[job.name] = JobState.RUNNING
-            self._adopted = 0
+            self._adopted = Load(0, 0)
             for job in jobs:
                 if job.name not in states:
                     states[job.name] = self._state_of_other(job)
@@ -131,6 +195,10 @@ class LocalSystem:
             what = f"they run on another host: {', '.join(elsewhere)}"
             raise BatchError(system=self.name, what=f"jobs could not be ended: {what}")
 
+    def move(self, jobs: Sequence[JobHandle], queue: str) -> list[str]:  # noqa: ARG002
+        """See BatchSystem."""
+        raise NotSupported(system=self.name, what="the local machine has no queues")
+
     def reason_of(self, jobs: Sequence[JobHandle]) -> dict[str, str]:  # noqa: ARG002
         """See BatchSystem; this machine keeps no account."""
         return {}
@@ -157,9 +225,13 @@ class LocalSystem:
 
     def _fill_slots(self) -> None:
         for job in list(self._pending.values()):
-            if len(self._running) + self._adopted >= self._slots:
+            load = Load.of(job.requirements)
+            taken = sum(self._loads.values(), start=self._adopted)
+            # A job that is larger than the machine has it alone.
+            if not (load + taken).fits(self._whole) and taken.slots:
                 return
             try:
+                load.write(job.spool)
                 child = _start(job)
             except OSError as error:
                 if error.errno in _MOMENTARY:
@@ -169,6 +241,7 @@ class LocalSystem:
                 del self._pending[job.name]
                 # The child cannot be reaped yet, so its pid is still its own.
                 self._running[job.name] = running(child.pid) or Process(child.pid, 0)
+                self._loads[job.name] = load
                 threading.Thread(target=self._reap, args=(job.name, child), daemon=True).start()
 
     def _state_of_other(self, job: JobHandle) -> JobState:
@@ -184,7 +257,7 @@ class LocalSystem:
         except OSError:
             return JobState.RUNNING
         if is_alive(process):
-            self._adopted += 1
+            self._adopted += Load.read(job.spool)
             return JobState.RUNNING
         return JobState.GONE
 
@@ -194,7 +267,7 @@ class LocalSystem:
         """Wait for a child, and give its slot to the next; runs in a thread a child."""
         child.wait()
         with self._lock:
-            del self._running[name]
+            del self._running[name], self._loads[name]
             self._fill_slots()
 
     def _withdraw(
@@ -224,6 +297,10 @@ class LocalSystem:
 
 
 # ---------------------------------------------------------------------- jobs and their processes
+
+
+def _all_memory() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _command(job: JobOrder) -> list[str]:

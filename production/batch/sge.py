@@ -62,7 +62,7 @@ _OWN = ("Unable to run job: ", "qsub: ")
 
 def open_system(options: Mapping[str, object]) -> BatchSystem:
     """Grid Engine, with the options of [batch.sge]; raises ConfigurationError."""
-    return GridEngineSystem(read_site(GridEngineSystem.name, options, _FORBIDDEN, _SITE_WORDS))
+    return GridEngineSystem(read_site(GridEngineSystem.name, options, _SITE_WORDS))
 
 
 @dataclass(frozen=True)
@@ -95,6 +95,7 @@ class GridEngineSystem(ClusterSystem):
     name = "sge"
     largest_array = 5000  # of at most 75000 (max_aj_tasks), so that the script stays small
     index = "$SGE_TASK_ID"
+    forbidden = _FORBIDDEN
     # Grid Engine announces with it that a job is going to be suspended, which it may well be; the
     # wrapper and the payload would take it for their end.
     prelude = "trap '' USR1\n"
@@ -105,7 +106,7 @@ class GridEngineSystem(ClusterSystem):
 
     def command(self, jobs: Together) -> list[str]:
         """See ClusterSystem; the user's options come after those that may be replaced."""
-        needs, site = jobs.jobs[0].requirements, self._site
+        needs, site = self.needs(jobs), self._site
         argv = ["qsub", "-terse", "-S", "/bin/bash", "-wd", "/", "-o", "/dev/null"]
         argv += ["-e", "/dev/null"]
         if needs.time is not None:
@@ -115,11 +116,11 @@ class GridEngineSystem(ClusterSystem):
             argv += ["-l", f"{site.words['memory_resource']}={size}M"]
         if needs.cores > 1:
             argv += ["-pe", site.words["parallel_environment"], str(needs.cores)]
-        if site.queue is not None:
-            argv += ["-q", site.queue]
-        if site.project is not None:
-            argv += ["-P", site.project]
-        argv += site.options
+        if needs.queue is not None:
+            argv += ["-q", needs.queue]
+        if needs.project is not None:
+            argv += ["-P", needs.project]
+        argv += needs.options
         # An attempt that had been started is not to be started again; and when a job is deleted,
         # its wrapper is to be told (by SIGUSR2) before it is killed.
         argv += ["-r", "n", "-notify", "-N", jobs.name]
@@ -187,6 +188,10 @@ class GridEngineSystem(ClusterSystem):
     def delete(self, ids: Sequence[str]) -> None:
         """See ClusterSystem."""
         commands.run(["qdel", *ids])
+
+    def send(self, ids: Sequence[str], queue: str) -> None:
+        """See ClusterSystem."""
+        commands.run(["qalter", "-q", queue, *ids])
 
     def reasons(self, ids: Collection[str]) -> dict[str, str]:
         """See ClusterSystem."""

@@ -65,7 +65,7 @@ _UNKNOWN_ID = "Invalid job id specified"
 
 def open_system(options: Mapping[str, object]) -> BatchSystem:
     """SLURM, with the options of [batch.slurm]; raises ConfigurationError."""
-    return SlurmSystem(read_site(SlurmSystem.name, options, _FORBIDDEN))
+    return SlurmSystem(read_site(SlurmSystem.name, options))
 
 
 class SlurmSystem(ClusterSystem):
@@ -74,21 +74,22 @@ class SlurmSystem(ClusterSystem):
     name = "slurm"
     largest_array = 1000  # indices below MaxArraySize, which is 1001 unless the site changed it
     index = "$SLURM_ARRAY_TASK_ID"
+    forbidden = _FORBIDDEN
 
     def command(self, jobs: Together) -> list[str]:
         """See ClusterSystem; the user's options come before those that must hold."""
-        needs, site = jobs.jobs[0].requirements, self._site
+        needs = self.needs(jobs)
         argv = ["sbatch", "--nodes=1", "--ntasks=1", f"--cpus-per-task={needs.cores}"]
         if needs.time is not None:
             argv.append(f"--time={math.ceil(needs.time / 60)}")  # minutes
         if needs.memory is not None:
             argv.append(f"--mem={math.ceil(needs.memory / 2**20)}M")
-        if site.queue is not None:
-            argv.append(f"--partition={site.queue}")
-        if site.project is not None:
-            argv.append(f"--account={site.project}")
+        if needs.queue is not None:
+            argv.append(f"--partition={needs.queue}")
+        if needs.project is not None:
+            argv.append(f"--account={needs.project}")
         argv += [_language(), "--output=/dev/null", "--error=/dev/null", "--chdir=/"]
-        argv += site.options
+        argv += needs.options
         # Without --no-requeue SLURM would start an attempt again that had been started.
         argv += ["--parsable", "--no-requeue", f"--job-name={jobs.name}"]
         if jobs.is_array:
@@ -121,6 +122,10 @@ class SlurmSystem(ClusterSystem):
     def delete(self, ids: Sequence[str]) -> None:
         """See ClusterSystem."""
         commands.run(["scancel", "--quiet", *ids])
+
+    def send(self, ids: Sequence[str], queue: str) -> None:
+        """See ClusterSystem."""
+        commands.run(["scontrol", "update", f"JobId={','.join(ids)}", f"Partition={queue}"])
 
     def reasons(self, ids: Collection[str]) -> dict[str, str]:
         """See ClusterSystem."""

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 from io import TextIOWrapper
+from types import ModuleType
 
 from production.cli.parser import Parser
 from production.errors import Interrupted, ProductionError, UsageError
@@ -22,8 +23,25 @@ COMMANDS = {
     "import": "take over a database of the 2014 or 2016 layout",
     "status": "show all productions and where their runs stand",
     "retry": "have failed runs (status E) tried again",
+    "pause": "have managers begin nothing new for a while; running jobs go on",
+    "resume": "end a pause",
+    "queue": "move jobs that wait, and those to come, to another queue of the batch system",
+    "set": "change how many jobs or runs, or how much space, managers use",
+    "stop": "have managers begin nothing more, and end when their jobs have ended",
+    "kill": "have managers cancel their jobs, return their runs, and end",
     "migrate": "bring a database of an older version of this program up to date",
 }
+
+STEERING = ("pause", "resume", "queue", "set", "stop", "kill")  # one module for all of them
+
+
+def command_parser(name: str, prog: str) -> tuple[Parser, ModuleType]:
+    """The parser of a command, and its module."""
+    command = import_module(f"production.cli.{'steer' if name in STEERING else name}_command")
+    parser = Parser(prog=prog, description=command.__doc__)
+    parser.set_defaults(command=name)
+    command.arguments(parser)
+    return parser, command
 
 
 def main(argv: Sequence[str] | None = None, program: str = "production") -> int:
@@ -73,12 +91,8 @@ def _dispatch(arguments: list[str], program: str) -> int:
     name, *rest = arguments
     if name not in COMMANDS:
         raise UsageError(text=f"there is no command '{name}'. Commands: {', '.join(COMMANDS)}")
-    command = import_module(f"production.cli.{name}_command")
-    parser = Parser(
-        prog=program if program != "production" else f"production {name}",
-        description=command.__doc__,
-    )
-    command.arguments(parser)
+    prog = program if program != "production" else f"production {name}"
+    parser, command = command_parser(name, prog)
     if name == "run" and not rest:
         parser.print_help()
         return 0

@@ -73,6 +73,13 @@ def path(text: str) -> Path:
     return expanded(text)
 
 
+def word(text: str) -> str:
+    """A text for another command's command line."""
+    if not text or "\0" in text or "\n" in text:
+        raise argparse.ArgumentTypeError("it must be a text of one line")
+    return text
+
+
 def expanded(text: str) -> Path:
     """``text`` with ~ expanded; without a home for it, as it stands, to be missed there."""
     return Path(os.path.expanduser(text))  # noqa: PTH111 - Path.expanduser raises

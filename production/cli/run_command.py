@@ -17,10 +17,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from production.cli.parser import add_database, add_output, converter, number, path
+from production.cli.parser import add_database, add_output, converter, number, path, word
 from production.errors import DisplayUnavailable, RunsFailed
 from production.model import DEFAULT_QUALITY, Status
-from production.units import parse_fraction
+from production.units import (
+    parse_duration,
+    parse_failures,
+    parse_fraction,
+    parse_memory,
+    parse_rate,
+)
 
 if TYPE_CHECKING:
     from production.manager.desk import Desk
@@ -127,7 +133,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="An option that your own recipe defines under [job.options].",
     )
-    parser.add_argument("--batch", metavar="SYSTEM", help="The batch system. (Default: local)")
+    _batch_arguments(parser)
     parser.add_argument(
         "--max-attempts",
         metavar="#",
@@ -149,6 +155,70 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--log-file", metavar="FILE", type=path, help="Append all messages as JSON lines."
     )
     add_output(parser)
+
+
+def _batch_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which batch system, and what it is told; the recipe's and the configuration's come before."""
+    parser.add_argument(
+        "--batch",
+        metavar="SYSTEM",
+        help="The batch system: local, slurm, sge, lsf, htcondor, pbs, or auto for the one whose "
+        "commands this host has. (Default: local)",
+    )
+    parser.add_argument(
+        "--queue", metavar="QUEUE", type=word, help="The queue (SLURM's partition) of all jobs."
+    )
+    parser.add_argument(
+        "--project", metavar="PROJECT", type=word, help="The project (SLURM's account) to charge."
+    )
+    parser.add_argument(
+        "--time",
+        metavar="TIME",
+        type=converter(lambda text: math.ceil(parse_duration(text))),
+        help="The longest time that a job may run: 90, 1h4m, 2d12h. (Default: the recipe's)",
+    )
+    parser.add_argument(
+        "--memory",
+        metavar="SIZE",
+        type=converter(parse_memory),
+        help="The memory of a job: 500M, 2G. (Default: the recipe's)",
+    )
+    parser.add_argument(
+        "--cores",
+        metavar="#",
+        type=number(int, "a number of cores", 1, 100_000),
+        help="The cores of a job, on one node. (Default: the recipe's)",
+    )
+    parser.add_argument(
+        "--submit-option",
+        metavar="WORD",
+        action="append",
+        default=[],
+        type=word,
+        help="A further word for the submission command, as it is; may be given several times.",
+    )
+    parser.add_argument(
+        "--no-arrays", action="store_true", help="Submit each job alone, not in job arrays."
+    )
+    parser.add_argument(
+        "--condorname", metavar="NAME", type=word, help="HTCondor: the schedd to submit to."
+    )
+    parser.add_argument(
+        "--condorpool", metavar="HOST", type=word, help="HTCondor: the pool's central manager."
+    )
+    parser.add_argument(
+        "--max-submit-rate",
+        metavar="RATE",
+        type=converter(parse_rate),
+        help="Submit no more jobs than that: 5 (a second), 30/m, 1000/h. (Default: no limit)",
+    )
+    parser.add_argument(
+        "--max-failures",
+        metavar="#",
+        type=converter(parse_failures),
+        help="Submit nothing more after # failed jobs in a row, or after # percent of at least "
+        "20 jobs have failed: 50 or 25%%. (Default: 20)",
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -224,7 +294,12 @@ def _report(desk: Desk) -> None:
     """The closing line, and an error when runs of the production stand at E."""
     counts = desk.counts()
     stand = ", ".join(f"{counts[status]} {status}" for status in Status if status in counts)
-    desk.say(f"Nothing left to do here. {desk.production.label}: {stand}")
+    why = f"Ended: {desk.closing}" if desk.closing else "Nothing left to do here"
+    desk.say(f"{why}. {desk.production.label}: {stand}")
+    if desk.trouble:
+        raise desk.trouble
+    if desk.closing:
+        return
     if waiting := desk.store.waiting_for_base():
         desk.say(f"{waiting} runs wait until their base production has finished them")
     if counts.get(Status.NEW, 0) > waiting:

@@ -10,7 +10,7 @@ import argparse
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -30,7 +30,7 @@ from production.manager.loop import Manager
 from production.manager.paths import Paths
 from production.manager.plan import JobSettings, plan_job
 from production.manager.settings import Rooms, Settings
-from production.model import Claim, Production, RunFilter
+from production.model import Claim, Production, Requirements, RunFilter
 from production.recipe.load import find_recipe, modules_file
 from production.recipe.model import Recipe
 from production.space.probe import open_probe
@@ -138,9 +138,12 @@ def open_session(options: argparse.Namespace) -> Iterator[Session]:
         settings = _settings(options, config)
         datasets.check_known(db, settings.filter.datasets)
         production, base = _productions(db, options, recipe)
-        open_ = cache(lambda name: open_batch(name, config.batch.options.get(name, {})))
+        open_ = cache(lambda name: open_batch(name, _batch_options(options, config, name)))
+        batch = open_(choose(options.batch or config.batch.system))
+        needs = _requirements(options, recipe, batch.name)
+        batch.check(needs)
         rooms = Rooms(
-            batch=open_(choose(options.batch or config.batch.system)),
+            batch=batch,
             probe=open_probe(config.space.probe, config.data, config.space.device),
             archive=_archive(config, recipe),
             open_batch=open_,
@@ -150,6 +153,7 @@ def open_session(options: argparse.Namespace) -> Iterator[Session]:
             config.environment.variables or {},
             _modules_text(options, config, recipe, directories),
             _job_options(options, recipe),
+            needs,
         )
         session = Session(options, db, config, recipe, production, base, settings, job, rooms)
         yield session
@@ -214,11 +218,36 @@ def _settings(options: argparse.Namespace, config: Configuration) -> Settings:
         archive_file=config.archive.file,
         stage_timeout=config.archive.stage_timeout,
         back_off=defaults.back_off,
+        hold_timeout=defaults.hold_timeout,
         **{
             name: chosen(name)  # type: ignore[arg-type]
-            for name in ("pause", "nproc", "nprep", "spacelim", "max_attempts")
+            for name in (
+                *("pause", "nproc", "nprep", "spacelim", "max_attempts"),
+                *("max_submit_rate", "max_failures"),
+            )
         },
     )
+
+
+def _batch_options(
+    options: argparse.Namespace, config: Configuration, system: str
+) -> dict[str, object]:
+    """The configuration's table for this batch system, and what the command line says of it."""
+    chosen = dict(config.batch.options.get(system, {}))
+    if options.no_arrays and system != "local":
+        chosen["arrays"] = False
+    if system == "htcondor":
+        given = {"name": options.condorname, "pool": options.condorpool}
+        chosen |= {name: value for name, value in given.items() if value is not None}
+    return chosen
+
+
+def _requirements(options: argparse.Namespace, recipe: Recipe, system: str) -> Requirements:
+    """What jobs need: as the recipe says, or the command line."""
+    needs = recipe.requirements_on(system)
+    names = ("time", "memory", "cores", "queue", "project")
+    given = {name: value for name in names if (value := getattr(options, name)) is not None}
+    return replace(needs, **given, options=(*needs.options, *options.submit_option))
 
 
 def _archive(config: Configuration, recipe: Recipe) -> Archive | None:

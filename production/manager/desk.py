@@ -12,7 +12,7 @@ from production.manager.paths import Paths
 from production.manager.plan import JobSettings
 from production.manager.rest import LONGEST_WAIT, Rest
 from production.manager.settings import Rooms, Settings
-from production.manager.work import Phase, Work
+from production.manager.work import BEFORE_JOB, Phase, Work
 from production.model import Change, Failed, Production, Released, Status
 from production.store import managers, productions
 from production.store.connection import Database
@@ -43,6 +43,9 @@ class Desk:
         self.view = view
         self.works: dict[int, Work] = {}
         self.may_claim = True  # whether it is worth asking the database for more runs
+        self.paused = False  # nothing new is begun
+        self.closing = ""  # why nothing new will be begun any more
+        self.trouble: ProductionError | None = None  # what the manager's end is to tell
         self.results = Results()
         self.lanes = {
             name: Lane(name, self.results)
@@ -106,6 +109,13 @@ class Desk:
         self.say(f"Run {work.run} was taken over by somebody else", level="warning")
         work.stop.set()
         del self.works[work.run]
+
+    def close(self, why: str) -> None:
+        """Begin nothing more: return what has no job yet, and end when the last job has ended."""
+        self.closing = why
+        for work in list(self.works.values()):
+            if work.phase in BEFORE_JOB:
+                self.release(work, why)
 
     # ----------------------------------------------------------------- how attempts end
 

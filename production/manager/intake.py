@@ -61,6 +61,8 @@ class Intake:
         """Each turn: whatever can be done now."""
         self._desk.wake_at("fetch", None)
         downloads = bool(self._desk.paths.recipe.archive_inputs)
+        if self._desk.paused or self._desk.closing:
+            return
         if self._space is Space.OK or (self._space is Space.FAILED and not downloads):
             self._claim()
             self._fetch()

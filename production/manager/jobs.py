@@ -6,13 +6,21 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from production.errors import BatchError, NoSpaceLeft, ProductionError, SpoolTrouble
+from production.errors import (
+    BatchError,
+    CommandError,
+    NoSpaceLeft,
+    ProductionError,
+    SpoolTrouble,
+    TooManyFailures,
+)
 from production.manager import settle
 from production.manager.desk import Desk
 from production.manager.plan import plan_job
 from production.manager.rest import Rest
+from production.manager.throttle import FailureWatch, RateLimit
 from production.manager.work import WITH_JOB, Phase, Work
-from production.model import Change, Intended, Released, Submitted
+from production.model import Change, Failed, Finished, Intended, Released, Submitted
 
 
 class Jobs:
@@ -22,17 +30,26 @@ class Jobs:
         self._desk = desk
         self._query_rest = Rest()
         self._submit_rest = Rest()
+        self._rate = RateLimit(desk.settings.max_submit_rate)
+        self._failures = FailureWatch(desk.settings.max_failures)
 
     def advance(self) -> None:
         """Each turn: send what is ready on its way, as many as may have a job."""
         desk = self._desk
+        desk.wake_at("submit", None)
+        if desk.paused or desk.closing:
+            return
         busy = sum(work.phase in {Phase.PREPARING, *WITH_JOB} for work in desk.works.values())
         free = desk.settings.nproc - busy
         # While a submission is under way the next ones gather, to go with one call.
         if free > 0 and not self._submit_rest.resting and not desk.lanes["batch"].busy:
             ready = [work for work in desk.works.values() if work.phase is Phase.READY]
-            if works := ready[:free]:
+            wanted = len(ready[:free])
+            if works := ready[: self._rate.allowed(wanted)]:
+                self._rate.take(len(works))
                 self._prepare(works)
+            if len(works) < wanted:
+                desk.wake_at("submit", self._rate.next)
 
     # ----------------------------------------------------------------- submit
 
@@ -106,6 +123,7 @@ class Jobs:
                 self._desk.no_room(work, answer)
             elif isinstance(answer, ProductionError):
                 self._desk.fail(work, str(answer))
+                self._count_failure(work, str(answer))
             else:
                 self._desk.space_rest.over()
                 work.job = answer
@@ -142,15 +160,45 @@ class Jobs:
             self._settle(work)
         now = time.monotonic()
         for work in result.gone:
-            # Its exit record may still be on its way through a network filesystem.
+            # Its exit record may still be on its way through a network filesystem, and its
+            # accounting on its way to a file or database.
             work.missing_since = work.missing_since or now
-            work.why = result.reasons.get(work.name, work.why)
-            if now - work.missing_since >= self._desk.settings.record_grace:
+            work.why = work.given_up or result.reasons.get(work.name, work.why)
+            grace = self._desk.settings.record_grace
+            if work.job is not None and not work.why:
+                grace = max(grace, work.batch.accounting_lag)
+            if now - work.missing_since >= grace:
                 self._settle(work)
+        for work in result.held:
+            self._hold(work, result.reasons.get(work.name, "held"))
         for work in result.known:
             work.missing_since = None
+            if work not in result.held:
+                work.held_since = None
             if work.phase is Phase.SUBMITTING:  # the answer to its submission never came
                 self._record_submission(work)
+
+    def _hold(self, work: Work, why: str) -> None:
+        """A held job is told of, waited for so long, and then cancelled: nobody may ever come."""
+        desk = self._desk
+        now = time.monotonic()
+        if work.held_since is None:
+            work.held_since = now
+            patience = desk.settings.hold_timeout
+            what = f"Run {work.run}: its job {work.job or work.name} is {why}"
+            desk.say(
+                f"{what}. It is cancelled unless it goes on in {patience:.0f} s", level="warning"
+            )
+        elif now - work.held_since >= desk.settings.hold_timeout:
+            work.held_since = now  # once more when this does not help
+            work.given_up = f"{why}; it was cancelled after {desk.settings.hold_timeout:.0f} s"
+            desk.lanes["batch"].do(lambda: work.batch.cancel([work.handle]), self._cancelled)
+
+    def _cancelled(self, result: Any) -> None:
+        if isinstance(result, BatchError | CommandError):
+            self._desk.warn(result, "Will try again later.")
+        elif isinstance(result, BaseException):
+            raise result
 
     # ----------------------------------------------------------------- settle
 
@@ -177,3 +225,18 @@ class Jobs:
         if not isinstance(result, Released):
             self._record_submission(work)
         self._desk.conclude(work, result)
+        if isinstance(result, Finished):
+            self._failures.count(ok=True)
+        elif isinstance(result, Failed):
+            self._count_failure(work, result.reason)
+
+    def _count_failure(self, work: Work, reason: str) -> None:
+        """When too many jobs fail, it is most likely for a reason that the next ones share."""
+        desk = self._desk
+        self._failures.count(ok=False)
+        if not self._failures.verdict or desk.closing:
+            return
+        trouble = TooManyFailures(what=self._failures.verdict, run=work.run, reason=reason)
+        desk.trouble = trouble
+        desk.warn(trouble, "Jobs that run go on.")
+        desk.close("too many jobs have failed")

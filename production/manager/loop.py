@@ -21,6 +21,7 @@ from production.manager import recovery
 from production.manager.desk import Desk
 from production.manager.intake import Intake
 from production.manager.jobs import Jobs
+from production.manager.steering import Steering
 from production.store import managers
 from production.store.identity import this_process
 from production.store.runs import RunStore
@@ -41,6 +42,7 @@ class Manager:
         self.desk = desk
         self._intake = Intake(desk)
         self._jobs = Jobs(desk)
+        self._steering = Steering(desk, self.interrupt)
         self._signum: int | None = None
 
     def run(self) -> None:
@@ -88,6 +90,7 @@ class Manager:
         if self._is_due("repair", max(REPAIR_EVERY, desk.settings.pause)):
             recovery.repair(desk)
         if self._is_due("cycle", desk.settings.pause):
+            self._steering.look()
             self._intake.look()
             self._jobs.look()
         if not desk.view.live:
@@ -100,8 +103,12 @@ class Manager:
         return (
             not desk.works
             and not desk.lanes["files"].busy
-            and not desk.store.has_waiting(desk.settings.filter)
-            and not recovery.may_have_more(desk)
+            and (
+                bool(desk.closing)
+                or not (
+                    desk.store.has_waiting(desk.settings.filter) or recovery.may_have_more(desk)
+                )
+            )
         )
 
     def _is_due(self, what: str, interval: float) -> bool:

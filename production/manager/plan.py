@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from production.manager.paths import Paths
-from production.model import Claim, JobOrder
+from production.model import Claim, JobOrder, Requirements
 
 MODULES_NAME = "modules"
 
@@ -24,6 +24,7 @@ class JobSettings:
     variables: Mapping[str, str] = field(default_factory=dict)
     modules_text: str | None = None  # read once when the manager starts
     options: Mapping[str, str] = field(default_factory=dict)  # recipe options that were given
+    requirements: Requirements = field(default_factory=Requirements)
 
 
 def plan_job(
@@ -53,5 +54,5 @@ def plan_job(
         outputs=outputs,
         stdout=stdout,
         stderr=stderr,
-        requirements=recipe.requirements,
+        requirements=settings.requirements,
     )

@@ -28,6 +28,9 @@ class Settings:
     lease: int = LEASE  # seconds
     stage_timeout: float = 7200.0  # seconds that a file may stay on tape
     record_grace: float = 10.0  # seconds for an exit record to appear after its job has gone
+    hold_timeout: float = 600.0  # seconds that a job may be held by its batch system
+    max_submit_rate: float | None = None  # jobs a second
+    max_failures: int | float = 20  # jobs in a row, or a fraction of all (FailureWatch)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import contextlib
 import os
 import shutil
 import signal
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -49,8 +49,10 @@ class Look:
 
     ended: Sequence[Work]  # have left their record
     gone: Sequence[Work]  # no record, and the batch system does not know them
-    known: Sequence[Work]  # pending or running
-    reasons: Mapping[str, str] = field(default_factory=dict)  # why jobs of ``gone`` ended, by name
+    known: Sequence[Work]  # pending, held or running
+    held: Collection[Work] = ()  # do not go on by themselves
+    # Why jobs of ``gone`` ended and those of ``held`` are, by name.
+    reasons: Mapping[str, str] = field(default_factory=dict)
     asked: bool = True
     trouble: QueryFailed | None = None  # the batch system did not answer: nothing is known
 
@@ -92,11 +94,15 @@ def look(works: Sequence[Work], ask: bool) -> Look:
     except (QueryFailed, CommandError) as error:
         trouble = error if isinstance(error, QueryFailed) else _as_query_failed(error)
         return Look(ended, [], [], trouble=trouble)
-    missing = [work for work in others if states.get(work.name, JobState.GONE) is JobState.GONE]
-    late = [work for work in missing if has_record(work)]
-    known = [work for work in others if work not in missing]
-    gone = [work for work in missing if work not in late]
-    return Look([*ended, *late], gone, known, _reasons(gone))
+    of: dict[JobState, list[Work]] = {state: [] for state in JobState}
+    for work in others:
+        of[states.get(work.name, JobState.GONE)].append(work)
+    gone: list[Work] = []
+    for work in of[JobState.GONE]:
+        (ended if has_record(work) else gone).append(work)
+    held = of[JobState.HELD]
+    known = [*of[JobState.PENDING], *of[JobState.RUNNING], *held]
+    return Look(ended, gone, known, frozenset(held), _reasons([*gone, *held]))
 
 
 def _poll(works: Sequence[Work]) -> dict[str, JobState]:

@@ -25,6 +25,7 @@ class Phase(StrEnum):
     ENDING = "ending"  # C or R: its files are being put in order
 
 
+BEFORE_JOB = frozenset({Phase.CLAIMED, Phase.FETCHING, Phase.READY})
 WITH_JOB = frozenset({Phase.SUBMITTING, Phase.RUNNING})
 
 
@@ -52,7 +53,9 @@ class Work:
     adopted: bool = False  # its job was submitted by a manager that is gone
     trouble: str = ""  # what was said about it last
     missing_since: float | None = None  # when the batch system first did not know the job
+    held_since: float | None = None  # when the batch system first said that the job is held
     why: str = ""  # how its job ended, as the batch system tells
+    given_up: str = ""  # why its job was cancelled by this manager
     stop: threading.Event = field(default_factory=threading.Event)  # ends its transfer
 
     @property

@@ -6,6 +6,7 @@ import math
 import re
 import sqlite3
 from collections.abc import Iterable, Sequence
+from dataclasses import fields
 from pathlib import Path
 
 from production import toml
@@ -149,7 +150,8 @@ def parse_recipe(text: str, path: Path) -> Recipe:
         options=_options(job.table("options"), fields),
         log=_log(root.table("log"), name),
         modules=modules,
-        requirements=_requirements(root.table("requirements")),
+        requirements=_requirements(root.table("requirements"), Requirements()),
+        special_requirements=_special_requirements(root.table("requirements")),
         exit_codes=_exit_codes(root.table("exit_codes")),
     )
     _check_paths(root, recipe)
@@ -247,14 +249,27 @@ def _log(table: Table, name: str) -> Template:
     return table.convert("path", _data_path, table.get("path", str, default))
 
 
-def _requirements(table: Table) -> Requirements:
-    table.only("time", "memory", "cores")
-    time = table.parsed("time", parse_duration, None)
+def _requirements(table: Table, default: Requirements) -> Requirements:
+    table.only(*(field.name for field in fields(Requirements)), *_systems(table))
+    time = table.parsed("time", parse_duration, default.time)
     return Requirements(
         time=None if time is None else math.ceil(time),
-        memory=table.parsed("memory", parse_memory, None),
-        cores=table.count("cores", 1, 1),
+        memory=table.parsed("memory", parse_memory, default.memory),
+        cores=table.count("cores", 1, default.cores),
+        queue=table.get("queue", str, default.queue),
+        project=table.get("project", str, default.project),
+        options=table.items("options", str, default.options),
     )
+
+
+def _special_requirements(table: Table) -> dict[str, Requirements]:
+    general = _requirements(table, Requirements())
+    return {name: _requirements(table.table(name), general) for name in _systems(table)}
+
+
+def _systems(table: Table) -> list[str]:
+    """The tables in the table: a system's own requirements."""
+    return [name for name, value in table.values.items() if isinstance(value, dict)]
 
 
 def _exit_codes(table: Table) -> dict[int, str]:

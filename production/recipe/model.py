@@ -79,6 +79,7 @@ class Recipe:
     log: Template  # relative to the data directory, without .out and .err
     modules: str | None  # default modules file as written; None: the type has no modules
     requirements: Requirements
+    special_requirements: Mapping[str, Requirements]  # where a batch system's differ, by its name
     exit_codes: Mapping[int, str]  # the payload's exit codes in words
 
     @property
@@ -90,6 +91,10 @@ class Recipe:
     def base_inputs(self) -> tuple[BaseInput, ...]:
         """The inputs that the base production made."""
         return tuple(i for i in self.inputs if isinstance(i, BaseInput))
+
+    def requirements_on(self, system: str) -> Requirements:
+        """What a job needs on this batch system."""
+        return self.special_requirements.get(system, self.requirements)
 
     def output_paths(self, run: int, version: int) -> dict[str, Path]:
         """Where each output of a run belongs, relative to the data directory."""

@@ -38,7 +38,7 @@ from production.errors import (
 from production.store.identity import current_user
 
 APPLICATION_ID = 0x50524D47
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 BUSY_MILLISECONDS = 250
 PATIENCE = 60.0  # seconds; how long a write waits for the lock
 SLOW = 5.0  # seconds; when waiting is worth a message

@@ -26,7 +26,23 @@ from production.store.connection import (
 from production.store.identity import current_user
 
 # MIGRATIONS[n] turns schema version n + 1 into n + 2.  schema.sql always describes the newest.
-MIGRATIONS: tuple[str, ...] = ()
+MIGRATIONS: tuple[str, ...] = (
+    """
+    CREATE TABLE request (
+        id       INTEGER PRIMARY KEY,
+        manager  INTEGER NOT NULL REFERENCES manager (id),
+        verb     TEXT NOT NULL,
+        argument TEXT,
+        user     TEXT,
+        host     TEXT,
+        made     TEXT,
+        answered TEXT,
+        done     INTEGER CHECK (done IN (0, 1)),
+        answer   TEXT
+    );
+    CREATE INDEX request_open ON request (manager) WHERE answered IS NULL;
+    """,
+)
 
 SCHEMA = Path(__file__).parent.parent / "schema.sql"
 

@@ -1,0 +1,240 @@
+"""What people ask of running managers through the database is done, and truthfully answered."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+from bookkeeping import Bookkeeping, bookkeeping
+from desks import Office, end_well, wait
+
+from production.errors import Interrupted
+from production.manager.loop import Manager
+from production.model import JobState
+from production.store import requests
+from production.store.connection import Database
+from production.store.identity import this_process
+from production.store.requests import Answer
+
+T = TypeVar("T")
+RUNS = range(1, 21)
+LONGEST = 60.0  # seconds; only for the day on which something does not happen
+
+
+@pytest.fixture
+def books(tmp_path: Path) -> Iterator[Bookkeeping]:
+    with bookkeeping(tmp_path) as books:
+        yield books
+
+
+@pytest.fixture
+def office(books: Bookkeeping, tmp_path: Path) -> Office:
+    """Twenty runs, three at a time, whose jobs wait in the queue until a test ends them."""
+    office = Office(books, tmp_path, downloads=False, runs=RUNS, nproc=3, nprep=2, pause=0.02)
+    office.batch.end = wait
+    office.batch.state = JobState.PENDING
+    return office
+
+
+class Colleague:
+    """Somebody else's session with the same database, beside a manager that works."""
+
+    def __init__(self, office: Office) -> None:
+        self.office = office
+        self.db = Database(office.books.path)
+
+    def ask(self, verb: str, argument: str = "") -> Answer:
+        """Ask the manager, and wait for what it says."""
+        managers = self._until(lambda: requests.at_work(self.db, self.office.production.id))
+        (asked,) = requests.ask(self.db, managers, verb, argument, this_process())
+        return self._until(lambda: requests.answers(self.db, [asked]))[asked]
+
+    def until_submitted(self, jobs: int) -> None:
+        """Wait until so many jobs have been submitted."""
+        self._until(lambda: len(self.office.batch.submitted) >= jobs)
+
+    def let_all_end(self) -> None:
+        """Have all jobs end well, now and from now on."""
+        self.office.batch.state = JobState.GONE
+        self.office.batch.end = end_well
+        for job in list(self.office.batch.submitted):
+            if not (job.spool / "record").exists():
+                end_well(job)
+
+    def _until(self, look: Callable[[], T]) -> T:
+        deadline = time.monotonic() + LONGEST
+        while not (found := look()):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        return found
+
+
+def beside(office: Office, story: Callable[[Colleague], None]) -> None:
+    """Let a manager work to its end while somebody does something else."""
+    troubles: list[BaseException] = []
+    manager = Manager(office.desk)
+
+    def tell() -> None:
+        colleague = Colleague(office)
+        try:
+            story(colleague)
+        except BaseException as error:  # noqa: BLE001 - raised in the test's own thread
+            troubles.append(error)
+            office.desk.results.put(lambda: manager.interrupt(15))
+        finally:
+            colleague.db.close()
+
+    thread = threading.Thread(target=tell)
+    thread.start()
+    try:
+        manager.run()
+    finally:
+        thread.join()
+        if troubles:
+            raise troubles[0]
+
+
+# ------------------------------------------------------------------------------- what can be asked
+
+
+def test_a_pause_and_its_end(office: Office) -> None:
+    def story(colleague: Colleague) -> None:
+        colleague.until_submitted(3)
+        assert colleague.ask("pause") == Answer(True, "Paused: nothing new is begun; 3 jobs go on")
+        colleague.let_all_end()
+        books = colleague.db
+        colleague._until(
+            lambda: books.rows("SELECT 1 FROM run WHERE status = 'F' LIMIT 1 OFFSET 2")
+        )
+        time.sleep(0.1)
+        assert len(office.batch.submitted) == 3
+        assert colleague.ask("resume") == Answer(True, "Resumed")
+
+    beside(office, story)
+    assert office.books.cell("SELECT count(*) FROM run WHERE status = 'F'") == len(RUNS)
+
+
+def test_more_jobs_at_a_time(office: Office) -> None:
+    def story(colleague: Colleague) -> None:
+        colleague.until_submitted(3)
+        assert colleague.ask("nproc", "7") == Answer(True, "nproc is now 7, was 3")
+        assert colleague.ask("nprep", "0") == Answer(True, "nprep is now 0, was 2")
+        assert colleague.ask("spacelim", "80%") == Answer(True, "spacelim is now 0.8, was 0.9")
+        colleague.until_submitted(7)
+        time.sleep(0.1)
+        assert len(office.batch.submitted) == 7
+        colleague.let_all_end()
+
+    beside(office, story)
+
+
+@pytest.mark.parametrize(
+    ("verb", "argument", "what"),
+    [
+        ("nproc", "0", "'0' is not a number from 1 to 100000"),
+        ("nproc", "many", "'many' is not a number"),
+        ("nproc", "1" * 400, "is not a number"),
+        ("nprep", "-1", "'-1' is not a number from 0"),
+        ("spacelim", "200%", "'200%' is not a limit"),
+        ("dance", "", "'dance' is not known here"),
+        ("queue", "nowhere", "there is no queue nowhere"),
+    ],
+)
+def test_what_makes_no_sense_changes_nothing(
+    office: Office, verb: str, argument: str, what: str
+) -> None:
+    before = office.desk.settings
+
+    def story(colleague: Colleague) -> None:
+        colleague.until_submitted(1)
+        said = colleague.ask(verb, argument)
+        assert not said.done
+        assert what in said.text
+        assert office.desk.settings == before
+        colleague.let_all_end()
+
+    beside(office, story)
+    assert {job.requirements.queue for job in office.batch.submitted} == {None}
+    assert office.books.cell("SELECT count(*) FROM run WHERE status = 'F'") == len(RUNS)
+
+
+def test_another_queue_for_waiting_and_future_jobs(office: Office) -> None:
+    office.batch.queues = ("long",)
+
+    def story(colleague: Colleague) -> None:
+        colleague.until_submitted(3)
+        said = colleague.ask("queue", "long")
+        what = "3 of 3 jobs wait in queue long now; new jobs go there as well"
+        assert said == Answer(True, what)
+        colleague.let_all_end()
+
+    beside(office, story)
+    queues = [job.requirements.queue for job in office.batch.submitted]
+    assert queues == [None] * 3 + ["long"] * 17
+
+
+def test_jobs_that_run_cannot_be_moved_and_that_is_said(office: Office) -> None:
+    office.batch.queues = ("long",)
+    office.batch.state = JobState.RUNNING
+
+    def story(colleague: Colleague) -> None:
+        colleague.until_submitted(3)
+        said = colleague.ask("queue", "long")
+        assert said.text.startswith("0 of 3 jobs wait in queue long now")
+        colleague.let_all_end()
+
+    beside(office, story)
+
+
+def test_a_manager_that_is_to_stop_ends_with_its_last_job(office: Office) -> None:
+    def story(colleague: Colleague) -> None:
+        colleague.until_submitted(3)
+        said = colleague.ask("stop")
+        what = "Begins nothing more, and ends when its 3 jobs have ended"
+        assert said == Answer(True, what)
+        assert not colleague.ask("resume").done
+        colleague.let_all_end()
+
+    beside(office, story)
+    assert office.books.cell("SELECT count(*) FROM run WHERE status = 'F'") == 3
+    assert office.books.cell("SELECT count(*) FROM run WHERE status = 'N'") == 17
+    assert office.desk.closing.startswith("stopped by user ")
+    assert office.books.cell("SELECT count(*) FROM attempt WHERE outcome = 'failed'") == 0
+
+
+def test_a_manager_that_is_to_die_rolls_back(office: Office) -> None:
+    def story(colleague: Colleague) -> None:
+        colleague.until_submitted(3)
+        said = colleague.ask("kill")
+        assert said == Answer(True, "Cancels its 3 jobs, returns its runs, and ends")
+
+    with pytest.raises(Interrupted) as ended:
+        beside(office, story)
+    assert ended.value.exit_code == 143
+    assert len(office.batch.cancelled) == 3
+    assert office.books.cell("SELECT count(*) FROM run WHERE status = 'N'") == len(RUNS)
+
+
+def test_who_asked_for_what_is_kept(office: Office) -> None:
+    def story(colleague: Colleague) -> None:
+        colleague.until_submitted(1)
+        colleague.ask("nproc", "5")
+        colleague.let_all_end()
+
+    beside(office, story)
+    who = this_process()
+    sql = "SELECT verb, argument, user, host, done, answer, answered IS NOT NULL FROM request"
+    row = ("nproc", "5", who.user, who.host, 1, "nproc is now 5, was 3", 1)
+    assert office.books.rows(sql) == [row]
+    assert office.said.count(f"User {who.user} on {who.host} asks for: nproc 5") == 1
+
+
+def test_what_was_asked_of_a_manager_that_has_ended_stays_unanswered(office: Office) -> None:
+    office.batch.end = end_well
+    office.batch.state = JobState.GONE
+    Manager(office.desk).run()
+    assert requests.at_work(office.books.db, office.production.id) == []
