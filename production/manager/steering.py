@@ -111,7 +111,9 @@ class Steering:
 
         def moved(result: Any) -> None:
             if isinstance(result, BatchError | CommandError | UsageError):
-                self._answer(request, Answer(False, f"{result} Nothing was changed."))
+                self._answer(
+                    request, Answer(False, f"{str(result).rstrip('.')}. Nothing was changed")
+                )
                 return
             if isinstance(result, BaseException):
                 raise result
