@@ -23,6 +23,10 @@ from production.manager.work import WITH_JOB, Phase, Work
 from production.model import Change, Failed, Finished, Intended, Released, Submitted
 
 
+# Jobs with one submission: so that the first ones start while the others are being prepared.
+MOST_AT_ONCE = 1000
+
+
 class Jobs:
     """Up to nproc jobs at a time."""
 
@@ -44,7 +48,7 @@ class Jobs:
         # While a submission is under way the next ones gather, to go with one call.
         if free > 0 and not self._submit_rest.resting and not desk.lanes["batch"].busy:
             ready = [work for work in desk.works.values() if work.phase is Phase.READY]
-            wanted = len(ready[:free])
+            wanted = len(ready[: min(free, MOST_AT_ONCE)])
             if works := ready[: self._rate.allowed(wanted)]:
                 self._rate.take(len(works))
                 self._prepare(works)
@@ -126,7 +130,7 @@ class Jobs:
                 self._count_failure(work, str(answer))
             else:
                 self._desk.space_rest.over()
-                work.job = answer
+                work.job, work.order = answer, None
                 self._record_submission(work)
 
     def _record_submission(self, work: Work) -> None:

@@ -133,7 +133,8 @@ def _as_query_failed(error: CommandError) -> QueryFailed:
 def _done_marks(works: Iterable[Work]) -> set[Path]:
     """The spools of all jobs that have announced their end."""
     marks: set[Path] = set()
-    for done in {work.paths.done for work in works}:
+    all_paths = {id(work.paths): work.paths for work in works}  # few, mostly one
+    for done in {paths.done for paths in all_paths.values()}:
         with contextlib.suppress(OSError):  # they are only hints: the records decide
             marks.update(done.parent / entry.name for entry in done.iterdir())
     return marks

@@ -6,6 +6,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 from pathlib import Path
 
 from production.batch.base import BatchSystem
@@ -47,7 +48,7 @@ class Work:
     not_before: float = 0.0  # monotonic; tape not ready: ask again then
     done: int = 0  # bytes fetched
     total: int | None = None
-    order: JobOrder | None = None  # what its job is told; None for one that was adopted
+    order: JobOrder | None = None  # what its job is told, until it is submitted
     job: str | None = None  # the batch system's id
     submitted: bool = False  # recorded as R
     adopted: bool = False  # its job was submitted by a manager that is gone
@@ -63,7 +64,7 @@ class Work:
         """The run's number."""
         return self.claim.run
 
-    @property
+    @cached_property  # asked for in each cycle, of each run
     def spool(self) -> Path:
         """Where its job leaves its records."""
         return self.paths.spool(self.claim)
