@@ -196,62 +196,122 @@ CREATE TABLE output (
     PRIMARY KEY (attempt, name)
 ) WITHOUT ROWID;
 
--- -------------------------------------------------------- the unclaimed runs, found by dataset
+-- ---------------------------------------------------------------------------------- derived
+--
+-- What follows is derived from the tables above and kept by triggers, so that no question of a
+-- manager costs more because there are many runs.  A migration makes it anew.
 
--- Derived, kept by the triggers below: a claim for one dataset finds its next runs by an index,
--- however many runs of other datasets or finished runs there are.
+-- The runs that can be claimed: at N, and where the production has a base, finished there.  Under
+-- each of their labels, in the order in which they are claimed.
 CREATE TABLE unclaimed (
     production INTEGER NOT NULL,
     dataset    TEXT    NOT NULL,
+    quality    TEXT    NOT NULL,     -- '': not judged
     tranche    INTEGER NOT NULL,     -- 0: none
     run        INTEGER NOT NULL,
-    PRIMARY KEY (production, dataset, tranche, run)
+    PRIMARY KEY (production, dataset, quality, tranche, run)
 ) WITHOUT ROWID;
 
-CREATE TRIGGER unclaimed_new AFTER INSERT ON run WHEN NEW.status = 'N'
+-- How many runs stand where.
+CREATE TABLE tally (
+    production INTEGER NOT NULL,
+    status     TEXT    NOT NULL,
+    runs       INTEGER NOT NULL,
+    PRIMARY KEY (production, status)
+) WITHOUT ROWID;
+
+-- All labels of all runs at N that can be claimed; each use chooses some of them.
+CREATE VIEW claimable AS
+    SELECT r.production, l.dataset, coalesce(l.quality, '') AS quality,
+           coalesce(l.tranche, 0) AS tranche, r.run
+    FROM run r JOIN datasets l USING (run) JOIN productions p ON p.id = r.production
+    WHERE r.status = 'N'
+      AND (p.base IS NULL OR EXISTS
+           (SELECT 1 FROM productions b JOIN run i ON i.production = b.id
+            WHERE b.type = p.base_type AND b.version = p.base
+              AND i.run = r.run AND i.status = 'F'));
+
+CREATE TRIGGER run_new AFTER INSERT ON run
 BEGIN
+    INSERT INTO tally VALUES (NEW.production, NEW.status, 1)
+        ON CONFLICT (production, status) DO UPDATE SET runs = runs + 1;
     INSERT OR IGNORE INTO unclaimed
-    SELECT NEW.production, dataset, coalesce(tranche, 0), run FROM datasets WHERE run = NEW.run;
+        SELECT * FROM claimable WHERE production = NEW.production AND run = NEW.run;
 END;
-CREATE TRIGGER unclaimed_again AFTER UPDATE OF status ON run
+CREATE TRIGGER run_changed AFTER UPDATE OF status ON run WHEN NEW.status <> OLD.status
+BEGIN
+    UPDATE tally SET runs = runs - 1 WHERE production = OLD.production AND status = OLD.status;
+    INSERT INTO tally VALUES (NEW.production, NEW.status, 1)
+        ON CONFLICT (production, status) DO UPDATE SET runs = runs + 1;
+END;
+CREATE TRIGGER run_unclaimed_again AFTER UPDATE OF status ON run
 WHEN NEW.status = 'N' AND OLD.status <> 'N'
 BEGIN
     INSERT OR IGNORE INTO unclaimed
-    SELECT NEW.production, dataset, coalesce(tranche, 0), run FROM datasets WHERE run = NEW.run;
+        SELECT * FROM claimable WHERE production = NEW.production AND run = NEW.run;
 END;
-CREATE TRIGGER unclaimed_no_more AFTER UPDATE OF status ON run
+CREATE TRIGGER run_claimed AFTER UPDATE OF status ON run
 WHEN NEW.status <> 'N' AND OLD.status = 'N'
 BEGIN
     DELETE FROM unclaimed
     WHERE production = OLD.production AND run = OLD.run
-      AND (dataset, tranche) IN
-          (SELECT dataset, coalesce(tranche, 0) FROM datasets WHERE run = OLD.run);
+      AND (dataset, quality, tranche) IN
+          (SELECT dataset, coalesce(quality, ''), coalesce(tranche, 0)
+           FROM datasets WHERE run = OLD.run);
 END;
-CREATE TRIGGER unclaimed_deleted AFTER DELETE ON run WHEN OLD.status = 'N'
+-- A run that a base has finished can be claimed in the productions that are made from it.
+CREATE TRIGGER run_finished AFTER UPDATE OF status ON run
+WHEN NEW.status = 'F' AND OLD.status <> 'F'
 BEGIN
+    INSERT OR IGNORE INTO unclaimed
+        SELECT * FROM claimable
+        WHERE run = NEW.run AND production IN
+              (SELECT d.id FROM productions b
+               JOIN productions d ON d.base_type = b.type AND d.base = b.version
+               WHERE b.id = NEW.production);
+END;
+CREATE TRIGGER run_done_again AFTER UPDATE OF status ON run
+WHEN NEW.status <> 'F' AND OLD.status = 'F'
+BEGIN
+    DELETE FROM unclaimed
+    WHERE run = OLD.run
+      AND production IN
+          (SELECT d.id FROM productions b
+           JOIN productions d ON d.base_type = b.type AND d.base = b.version
+           WHERE b.id = OLD.production)
+      AND (dataset, quality, tranche) IN
+          (SELECT dataset, coalesce(quality, ''), coalesce(tranche, 0)
+           FROM datasets WHERE run = OLD.run);
+END;
+CREATE TRIGGER run_deleted AFTER DELETE ON run
+BEGIN
+    UPDATE tally SET runs = runs - 1 WHERE production = OLD.production AND status = OLD.status;
     DELETE FROM unclaimed
     WHERE production = OLD.production AND run = OLD.run
-      AND (dataset, tranche) IN
-          (SELECT dataset, coalesce(tranche, 0) FROM datasets WHERE run = OLD.run);
+      AND (dataset, quality, tranche) IN
+          (SELECT dataset, coalesce(quality, ''), coalesce(tranche, 0)
+           FROM datasets WHERE run = OLD.run);
 END;
-CREATE TRIGGER unclaimed_labelled AFTER INSERT ON datasets
+CREATE TRIGGER label_new AFTER INSERT ON datasets
 BEGIN
     INSERT OR IGNORE INTO unclaimed
-    SELECT production, NEW.dataset, coalesce(NEW.tranche, 0), NEW.run
-    FROM run WHERE run = NEW.run AND status = 'N' AND production IN (SELECT id FROM productions);
+        SELECT * FROM claimable WHERE run = NEW.run AND dataset = NEW.dataset
+           AND production IN (SELECT id FROM productions);
 END;
-CREATE TRIGGER unclaimed_unlabelled AFTER DELETE ON datasets
+CREATE TRIGGER label_changed AFTER UPDATE OF run, dataset, tranche, quality ON datasets
 BEGIN
     DELETE FROM unclaimed
     WHERE production IN (SELECT id FROM productions) AND dataset = OLD.dataset
-      AND tranche = coalesce(OLD.tranche, 0) AND run = OLD.run;
+      AND quality = coalesce(OLD.quality, '') AND tranche = coalesce(OLD.tranche, 0)
+      AND run = OLD.run;
+    INSERT OR IGNORE INTO unclaimed
+        SELECT * FROM claimable WHERE run = NEW.run AND dataset = NEW.dataset
+           AND production IN (SELECT id FROM productions);
 END;
-CREATE TRIGGER unclaimed_relabelled AFTER UPDATE OF run, dataset, tranche ON datasets
+CREATE TRIGGER label_deleted AFTER DELETE ON datasets
 BEGIN
     DELETE FROM unclaimed
     WHERE production IN (SELECT id FROM productions) AND dataset = OLD.dataset
-      AND tranche = coalesce(OLD.tranche, 0) AND run = OLD.run;
-    INSERT OR IGNORE INTO unclaimed
-    SELECT production, NEW.dataset, coalesce(NEW.tranche, 0), NEW.run
-    FROM run WHERE run = NEW.run AND status = 'N' AND production IN (SELECT id FROM productions);
+      AND quality = coalesce(OLD.quality, '') AND tranche = coalesce(OLD.tranche, 0)
+      AND run = OLD.run;
 END;

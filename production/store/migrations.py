@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -25,7 +26,8 @@ from production.store.connection import (
 )
 from production.store.identity import current_user
 
-# MIGRATIONS[n] turns schema version n + 1 into n + 2.  schema.sql always describes the newest.
+# MIGRATIONS[n] turns schema version n + 1 into n + 2.  schema.sql always describes the newest, also
+# of what is derived, which steps need not mind.
 MIGRATIONS: tuple[str, ...] = (
     """
     CREATE TABLE request (
@@ -43,6 +45,13 @@ MIGRATIONS: tuple[str, ...] = (
     CREATE INDEX request_open ON request (manager) WHERE answered IS NULL;
     """,
 )
+
+# The part of the schema that every migration makes anew, and what fills it.
+_DERIVED = re.compile(r"^CREATE (TRIGGER|TABLE (unclaimed|tally)\b|VIEW claimable\b)", re.MULTILINE)
+_FILL = """
+    INSERT INTO unclaimed SELECT DISTINCT * FROM claimable;
+    INSERT INTO tally SELECT production, status, count(*) FROM run GROUP BY production, status;
+"""
 
 SCHEMA = Path(__file__).parent.parent / "schema.sql"
 
@@ -130,8 +139,31 @@ def _step_by_step(connection: sqlite3.Connection, path: Path, steps: Sequence[st
     found = int(connection.execute("PRAGMA user_version").fetchone()[0])
     if found > newest:
         raise DatabaseTooNew(path=path, found=found, known=newest)
+    if found == newest:
+        return found
+    _drop_derived(connection)
     for step in steps[found - 1 :]:
         for statement in statements(step):
             connection.execute(statement)
+    _make_derived(connection)
     connection.execute(f"PRAGMA user_version = {newest}")
     return found
+
+
+def _drop_derived(connection: sqlite3.Connection) -> None:
+    """Drop what a migration makes anew; the views of productions keep their triggers."""
+    tables = re.findall(r"^CREATE TABLE (\w+)", SCHEMA.read_text(), re.MULTILINE)
+    triggers = connection.execute("SELECT name, tbl_name FROM sqlite_master WHERE type = 'trigger'")
+    for name, table in triggers.fetchall():
+        if table in tables:
+            connection.execute(f'DROP TRIGGER "{name}"')
+    for what in ("TABLE IF EXISTS unclaimed", "TABLE IF EXISTS tally", "VIEW IF EXISTS claimable"):
+        connection.execute(f"DROP {what}")
+
+
+def _make_derived(connection: sqlite3.Connection) -> None:
+    for statement in statements(SCHEMA.read_text()):
+        if _DERIVED.search(statement):
+            connection.execute(statement)
+    for statement in statements(_FILL):
+        connection.execute(statement)

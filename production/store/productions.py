@@ -177,7 +177,9 @@ def first_run(db: Database, base: Production | None, wanted: RunFilter) -> int |
         )
         parameters.append(base.id)
     row = db.row(
-        f"SELECT min(run) AS run FROM datasets d WHERE {' AND '.join(conditions)}", parameters
+        f"SELECT run FROM datasets d WHERE {' AND '.join(conditions)} "
+        "ORDER BY dataset, coalesce(tranche, 0), run LIMIT 1",
+        parameters,
     )
     return row["run"] if row else None
 
@@ -191,7 +193,7 @@ def database_id(db: Database) -> str:
 def counts(db: Database, production: int) -> dict[Status, int]:
     """How many runs stand where; statuses without runs are left out."""
     rows = db.rows(
-        "SELECT status, count(*) FROM run WHERE production = ? GROUP BY status", (production,)
+        "SELECT status, runs FROM tally WHERE production = ? AND runs > 0", (production,)
     )
     return {Status(row[0]): row[1] for row in rows}
 

@@ -27,19 +27,17 @@ from production.model import (
     Submitted,
 )
 from production.store.connection import Database, Row, utc_now, utc_text
-from production.store.productions import keep_modules, quality_condition
+from production.store.productions import keep_modules
 
-# The datasets that have unclaimed runs, in order: one step in the index for each, where DISTINCT
-# would read all of it.
-_UNCLAIMED_DATASETS = """
-    WITH RECURSIVE names (production, dataset) AS (
-        SELECT production, min(dataset) FROM unclaimed WHERE production = ?
-        UNION ALL
-        SELECT n.production, (SELECT min(u.dataset) FROM unclaimed u
-                              WHERE u.production = n.production AND u.dataset > n.dataset)
-        FROM names n WHERE n.dataset IS NOT NULL
-    )
-    SELECT dataset FROM names WHERE dataset IS NOT NULL
+# The datasets and qualities that have unclaimed runs: one step in the index for each, where DISTINCT
+# or a comparison of both at once would read all runs of a dataset.
+_NEXT_DATASET = """
+    SELECT dataset, quality FROM unclaimed
+    WHERE production = ? AND dataset > ? ORDER BY dataset, quality LIMIT 1
+"""
+_NEXT_QUALITY = """
+    SELECT dataset, quality FROM unclaimed
+    WHERE production = ? AND dataset = ? AND quality > ? ORDER BY quality LIMIT 1
 """
 
 
@@ -112,45 +110,58 @@ class RunStore:
         return int(row[0]) if row else 0
 
     def _candidates(self, count: int, wanted: RunFilter, now: str) -> list[int]:
-        runs: dict[int, None] = {}
-        for sql, parameters in self._searches(wanted):
-            if len(runs) >= count:
-                break
-            found = self.db.rows(sql, (*parameters, now, count))
-            runs.update(dict.fromkeys(row[0] for row in found))  # a run may be in two datasets
-        return list(runs)[:count]
-
-    def _searches(self, wanted: RunFilter) -> Iterator[tuple[str, list[object]]]:
-        """SELECTs that each follow an index in the order in which runs are claimed."""
-        id_ = self.production.id
-        quality, qualities = quality_condition("d", wanted.qualities)
-        ready = f"{self._base_condition()} AND coalesce(r.not_before, '') <= ?"
-        if not wanted.datasets and not wanted.tranches:
-            known = (
-                f"EXISTS (SELECT 1 FROM datasets d WHERE d.run = r.run AND {quality})"
-                if qualities
-                else "true"
-            )
-            yield (
-                f"SELECT r.run FROM run r INDEXED BY run_by_status WHERE r.production = ? "
-                f"AND r.status = 'N' AND {known} AND {ready} ORDER BY r.run LIMIT ?",
-                [id_, *qualities],
-            )
-            return
-        datasets = wanted.datasets or [row[0] for row in self.db.rows(_UNCLAIMED_DATASETS, (id_,))]
-        for dataset in datasets:
+        """The first runs that can be claimed: by dataset, then by tranche, then by number."""
+        runs: dict[int, None] = {}  # a run may be in two datasets
+        for dataset, qualities in self._groups(wanted):
             for tranche in wanted.tranches or (None,):
-                part = "true" if tranche is None else "u.tranche = ?"
-                yield (
-                    # `run` and `datasets` decide, `unclaimed` only leads there: a row that was
-                    # replaced by hand fired no triggers.
-                    f"SELECT u.run FROM unclaimed u JOIN run r USING (production, run) "
-                    f"JOIN datasets d ON d.run = u.run AND d.dataset = u.dataset "
-                    f"AND coalesce(d.tranche, 0) = u.tranche "
-                    f"WHERE u.production = ? AND u.dataset = ? AND {part} AND {quality} "
-                    f"AND r.status = 'N' AND {ready} ORDER BY u.tranche, u.run LIMIT ?",
-                    [id_, dataset, *([] if tranche is None else [tranche]), *qualities],
-                )
+                found: list[tuple[int, int]] = []
+                for quality in qualities:
+                    found += self._search(count, dataset, quality, tranche, now)
+                runs.update(dict.fromkeys(run for _, run in sorted(found)))
+                if len(runs) >= count:
+                    return list(runs)[:count]
+        return list(runs)
+
+    def _groups(self, wanted: RunFilter) -> Iterator[tuple[str, Sequence[str]]]:
+        """The datasets in question, each with its qualities."""
+        if wanted.datasets and wanted.qualities:
+            for dataset in wanted.datasets:
+                yield dataset, wanted.qualities
+            return
+        known: dict[str, list[str]] = {}
+        id_ = self.production.id
+        row = self.db.row(_NEXT_DATASET, (id_, ""))
+        while row is not None:
+            dataset, quality = row
+            if not wanted.qualities or quality in wanted.qualities:
+                known.setdefault(dataset, []).append(quality)
+            row = self.db.row(_NEXT_QUALITY, (id_, dataset, quality)) or self.db.row(
+                _NEXT_DATASET, (id_, dataset)
+            )
+        for dataset in wanted.datasets or known:
+            yield dataset, known.get(dataset, [])
+
+    def _search(
+        self, count: int, dataset: str, quality: str, tranche: int | None, now: str
+    ) -> list[tuple[int, int]]:
+        """Tranche and number of runs that can be claimed, in order; follows the index."""
+        part = "true" if tranche is None else "u.tranche = ?"
+        rows = self.db.rows(
+            # `run` and `datasets` decide, `unclaimed` only leads there: a row that was replaced
+            # by hand fired no triggers.
+            f"SELECT u.tranche, u.run FROM unclaimed u JOIN run r USING (production, run) "
+            f"JOIN datasets d ON d.run = u.run AND d.dataset = u.dataset "
+            f"AND coalesce(d.tranche, 0) = u.tranche AND coalesce(d.quality, '') = u.quality "
+            f"WHERE u.production = ? AND u.dataset = ? AND u.quality = ? AND {part} "
+            f"AND r.status = 'N' AND {self._base_condition()} "
+            f"AND coalesce(r.not_before, '') <= ? ORDER BY u.tranche, u.run LIMIT ?",
+            (
+                *(self.production.id, dataset, quality),
+                *(() if tranche is None else (tranche,)),
+                *(now, count),
+            ),
+        )
+        return [(row[0], row[1]) for row in rows]
 
     def _base_condition(self) -> str:
         """A derived production takes the runs that its base has finished."""
@@ -291,8 +302,8 @@ class RunStore:
         tx.execute(
             """
             UPDATE productions SET stop = ? WHERE id = ? AND stop IS NULL AND NOT EXISTS
-                (SELECT 1 FROM run WHERE production = productions.id
-                 AND status IN ('N', 'C', 'R', 'E'))
+                (SELECT 1 FROM tally WHERE production = productions.id
+                 AND status <> 'F' AND runs > 0)
             """,
             (utc_now(), self.production.id),
         )
