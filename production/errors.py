@@ -141,6 +141,14 @@ class DatabaseTrouble(StoreError):
     exit_code = 16
 
 
+class DatabaseDamaged(StoreError):
+    """Database {path} is damaged: {what}. Stop all managers; keep a copy of the file; then restore
+    the last backup, or what the sqlite3 shell can still read of it (.recover)
+    """
+
+    exit_code = 16
+
+
 class UnknownDataset(StoreError):
     """There is no dataset {name}. Valid datasets: {known}"""
 
@@ -148,6 +156,12 @@ class UnknownDataset(StoreError):
 
 
 class UnknownProduction(StoreError):
+    """{what}"""
+
+    exit_code = 18
+
+
+class NotRecorded(StoreError):
     """{what}"""
 
     exit_code = 18

@@ -94,7 +94,7 @@ class Batch:
 
 def end_badly(job: JobOrder) -> None:
     """Leave behind what a job leaves whose payload has failed."""
-    (job.spool / "started").mkdir(parents=True)
+    (job.spool / "started").mkdir(parents=True, exist_ok=True)
     (job.spool / "started" / "pid").write_text("1 1 node1\n")
     lines = ["version=1", "phase=payload", "exit_code=3", "host=node1", f"start={TIME}"]
     lines += [f"stop={TIME}", "reason=it is broken", "complete=yes", ""]
@@ -107,7 +107,7 @@ def wait(job: JobOrder) -> None:
 
 def end_well(job: JobOrder) -> None:
     """Leave behind what a job leaves that has ended well."""
-    (job.spool / "started").mkdir(parents=True)
+    (job.spool / "started").mkdir(parents=True, exist_ok=True)
     (job.spool / "started" / "pid").write_text("1 1 node1\n")
     lines = ["version=1", "phase=done", "exit_code=0", "host=node1", f"start={TIME}"]
     for plan in job.outputs:

@@ -262,8 +262,9 @@ def test_a_long_wait_is_said_once(books: Bookkeeping, monkeypatch: pytest.Monkey
     monkeypatch.setattr(connection, "SLOW", 0.1)
     said = looks = 0
 
-    def on_wait() -> None:
+    def on_wait(cause: str) -> None:
         nonlocal said
+        assert cause.startswith("The database is locked by process ")
         said += 1
 
     for wait in (1, 2):

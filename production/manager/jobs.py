@@ -22,7 +22,6 @@ from production.manager.throttle import FailureWatch, RateLimit
 from production.manager.work import WITH_JOB, Phase, Work
 from production.model import Change, Failed, Finished, Intended, Released, Submitted
 
-
 # Jobs with one submission: so that the first ones start while the others are being prepared.
 MOST_AT_ONCE = 1000
 

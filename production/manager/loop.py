@@ -50,10 +50,8 @@ class Manager:
         desk = self.desk
         db = desk.db
         db.check = self._check_interrupt
-        db.patience = math.inf
-        db.on_wait = lambda: desk.say(
-            "The database is locked by somebody else's session; waiting", level="warning"
-        )
+        db.patience, db.enduring = math.inf, True
+        db.on_wait = lambda cause: desk.say(f"{cause.rstrip('.')}. Waiting", level="warning")
         self._check_interrupt()
         who = managers.register(db, this_process(), desk.production.id, desk.settings.lease)
         desk.store = RunStore(db, desk.production, who)

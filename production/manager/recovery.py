@@ -23,6 +23,7 @@ from production.store import managers
 
 STOP_SECONDS = 10.0  # how long a roll-back waits for transfers and a running submission to end
 LOCK_SECONDS = 20.0  # and for the database
+STUCK_SECONDS = 1.0  # and for one that was being waited for already
 
 
 # --------------------------------------------------------------------------- repair
@@ -30,6 +31,7 @@ LOCK_SECONDS = 20.0  # and for the database
 
 def repair(desk: Desk) -> None:
     """Take over the runs of managers that are dead."""
+    _adopt_forgotten(desk)
     others = managers.holders(desk.db, desk.production.id, desk.store.manager)
     for dead in desk.lease_watch.dead(others):
         orphans = desk.store.take_over(dead.id, lambda orphan: _is_within_reach(desk, orphan))
@@ -42,6 +44,17 @@ def repair(desk: Desk) -> None:
             )
         for orphan in orphans:
             _adopt(desk, orphan)
+
+
+def _adopt_forgotten(desk: Desk) -> None:
+    """Take in hand what this manager holds and does not know of.
+
+    When the end of a transaction meets an I/O error it may have been recorded all the same.
+    """
+    for orphan in desk.store.take_over(
+        desk.store.manager, lambda orphan: orphan.claim.run not in desk.works
+    ):
+        _adopt(desk, orphan)
 
 
 def _adopt(desk: Desk, orphan: Orphan) -> None:
@@ -137,7 +150,7 @@ def roll_back(desk: Desk, cause: BaseException) -> None:
     elif not isinstance(cause, ProductionError):
         desk.say("ERROR: There was an uncaught exception. Aborting...", level="error")
     desk.db.check = lambda: None
-    desk.db.patience = LOCK_SECONDS
+    desk.db.patience = STUCK_SECONDS if desk.db.waiting else LOCK_SECONDS
     works = list(desk.works.values())
     try:
         stuck = _stop_lanes(desk)

@@ -19,13 +19,14 @@ import sqlite3
 import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
 from production.errors import (
+    DatabaseDamaged,
     DatabaseLocked,
     DatabaseMissing,
     DatabaseReadOnly,
@@ -36,12 +37,14 @@ from production.errors import (
     StoreError,
 )
 from production.store.identity import current_user
+from production.store.lock_holder import lock_holder
 
 APPLICATION_ID = 0x50524D47
 SCHEMA_VERSION = 2
 BUSY_MILLISECONDS = 250
 PATIENCE = 60.0  # seconds; how long a write waits for the lock
 SLOW = 5.0  # seconds; when waiting is worth a message
+TROUBLE_PAUSE = 0.5  # seconds between two tries when the file is in trouble
 
 T = TypeVar("T")
 Row = sqlite3.Row
@@ -62,17 +65,25 @@ class Database:
     """The open file.  Use ``rows`` to read, ``with write() as tx`` to change.
 
     ``patience`` is how many seconds to wait for a lock.
-    ``check`` is called while waiting for a lock; it may raise to give up (Ctrl-C).
-    ``on_wait`` is called once per wait that lasts longer than SLOW seconds.
+    ``enduring``: wait as long for trouble with the file that may pass (a full disk, a server that
+    is away), instead of raising it.
+    ``check`` is called while waiting; it may raise to give up (Ctrl-C).
+    ``on_wait`` is called once per wait that lasts longer than SLOW seconds, with the cause.
+    ``waiting``: whether the last thing asked for was not had at once, or not at all.
     """
 
     def __init__(self, path: Path, *, readonly: bool = False) -> None:
         self.path = path
         self.readonly = readonly
         self.patience = PATIENCE
+        self.enduring = False
         self.check: Callable[[], None] = lambda: None
-        self.on_wait: Callable[[], None] = lambda: None
+        self.on_wait: Callable[[str], None] = lambda _: None
+        self.waiting = False
         self._connection = _connect(path, readonly)
+        self._file = _identity(path)
+        self._uuid = _uuid(self._connection)
+        self._sound = True  # nothing has happened to the connection
 
     def __enter__(self) -> Database:
         return self
@@ -91,12 +102,40 @@ class Database:
 
     def rows(self, sql: str, parameters: Parameters = ()) -> list[Row]:
         """All rows that ``sql`` finds, outside or inside of a transaction."""
-        return self._patiently(lambda: self._connection.execute(sql, parameters).fetchall())
+        if self._connection.in_transaction:  # which is tried again as a whole
+            return self._connection.execute(sql, parameters).fetchall()
+
+        def read() -> list[Row]:
+            self._mend()
+            return self._connection.execute(sql, parameters).fetchall()
+
+        return self._patiently(read, enduring=self.enduring)
 
     def row(self, sql: str, parameters: Parameters = ()) -> Row | None:
         """The first row, or None."""
         found = self.rows(sql, parameters)
         return found[0] if found else None
+
+    def transact(self, action: Callable[[sqlite3.Connection], T]) -> T:
+        """Do ``action`` in one transaction; all of it again when the file was in trouble.
+
+        Whether a transaction was recorded whose end met an I/O error may be unknown; then it is
+        done twice, and ``action`` must find out by what it reads.  Raises what ``write`` raises.
+        """
+
+        def attempt() -> T:
+            self._mend()
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                result = action(self._connection)
+                # Readers may hold a COMMIT up; it can simply be tried again.
+                self._patiently(lambda: self._connection.execute("COMMIT"), enduring=False)
+            except BaseException:
+                self._roll_back()
+                raise
+            return result
+
+        return self._patiently(attempt, enduring=self.enduring)
 
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
@@ -112,14 +151,57 @@ class Database:
             # Readers may hold a COMMIT up; it can simply be tried again (lang_transaction.html).
             self._patiently(lambda: self._connection.execute("COMMIT"))
         except BaseException as error:
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
+            self._roll_back()
             if isinstance(error, sqlite3.Error):
                 raise explain(error, self.path) from error
             raise
 
-    def _patiently(self, action: Callable[[], T]) -> T:
-        return patiently(action, self.path, self.patience, self.check, self.on_wait)
+    def _patiently(self, action: Callable[[], T], *, enduring: bool = False) -> T:
+        def check() -> None:
+            self.waiting = True
+            self.check()
+
+        def on_trouble() -> None:
+            self._sound = False
+
+        result = patiently(
+            action,
+            self.path,
+            self.patience,
+            check,
+            self.on_wait,
+            on_trouble if enduring else None,
+        )
+        self.waiting = False
+        return result
+
+    def _roll_back(self) -> None:
+        with suppress(sqlite3.Error):  # of a connection that is in trouble already
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+
+    def _mend(self) -> None:
+        """Make sure that we speak to the file that has the name; raises DatabaseTrouble.
+
+        A connection goes on with a file that was removed, and what it writes there is lost.  And
+        after an I/O error only a new one is known to be good.
+        """
+        identity = _identity(self.path)
+        if identity == self._file and self._sound:
+            return
+        if identity is None:
+            raise DatabaseTrouble(path=self.path, what="it was removed while it was in use")
+        fresh = _open(self.path, self.readonly)
+        before = self._connection
+        try:
+            if identity != self._file and _uuid(fresh) != self._uuid:
+                what = "another database has taken its place while it was in use"
+                raise DatabaseTrouble(path=self.path, what=what)
+        except BaseException:
+            fresh.close()
+            raise
+        self._connection, self._file, self._sound = fresh, identity, True
+        before.close()
 
 
 def patiently(
@@ -127,29 +209,47 @@ def patiently(
     path: Path,
     patience: float = PATIENCE,
     check: Callable[[], None] = lambda: None,
-    on_wait: Callable[[], None] = lambda: None,
+    on_wait: Callable[[str], None] = lambda _: None,
+    on_trouble: Callable[[], None] | None = None,
 ) -> T:
     """Do ``action`` on the file, again and again while others have it locked.
 
-    The arguments mean what they mean for Database.  Raises DatabaseLocked after ``patience``, and
-    for SQLite's errors what ``explain`` makes of them.
+    The arguments mean what they mean for Database.  With ``on_trouble``, which is called then, also
+    while the file is in trouble that may pass.  Raises DatabaseLocked after ``patience``, and for
+    SQLite's errors what ``explain`` makes of them.
     """
     began = time.monotonic()
-    said = False
+    said = ""
     while True:
         try:
             return action()
-        except sqlite3.Error as error:
-            if not _is_busy(error):
-                raise explain(error, path) from error
+        except (sqlite3.Error, StoreError) as error:
+            trouble = explain(error, path) if isinstance(error, sqlite3.Error) else error
+            busy = isinstance(error, sqlite3.Error) and _is_busy(error)
+            passes = on_trouble is not None and isinstance(trouble, _PASSING)
+            if not busy and not passes:
+                if trouble is error:
+                    raise
+                raise trouble from error
         waited = time.monotonic() - began
         if waited > patience:
-            raise DatabaseLocked(path=path, seconds=round(waited), holder="")
-        if waited > SLOW and not said:
-            said = True
-            on_wait()
+            if not busy:
+                raise trouble
+            holder = f" by {lock_holder(path)}" if said else ""
+            raise DatabaseLocked(path=path, seconds=round(waited), holder=holder)
+        kind = "busy" if busy else str(trouble)
+        if waited > SLOW and kind != said:
+            said = kind
+            on_wait(f"The database is locked by {lock_holder(path)}" if busy else str(trouble))
         check()
+        if not busy and on_trouble is not None:
+            on_trouble()
+            time.sleep(TROUBLE_PAUSE)
         time.sleep(random.uniform(0.01, 0.1))  # noqa: S311 - jitter, not a secret
+
+
+# Trouble that may pass without anybody doing anything to this program.
+_PASSING = (DatabaseMissing, DatabaseReadOnly, DatabaseTrouble)
 
 
 def explain(error: sqlite3.Error, path: Path) -> Exception:
@@ -161,10 +261,11 @@ def explain(error: sqlite3.Error, path: Path) -> Exception:
         return DatabaseReadOnly(path=path, user=current_user(), what=str(error))
     if code == sqlite3.SQLITE_NOTADB:
         return NotADatabase(path=path, what=str(error))
+    if code == sqlite3.SQLITE_CORRUPT:
+        return DatabaseDamaged(path=path, what=str(error))
     if code in {
         sqlite3.SQLITE_FULL,
         sqlite3.SQLITE_IOERR,
-        sqlite3.SQLITE_CORRUPT,
         sqlite3.SQLITE_CANTOPEN,
         sqlite3.SQLITE_PROTOCOL,
         sqlite3.SQLITE_NOMEM,
@@ -179,6 +280,22 @@ def _is_busy(error: sqlite3.Error) -> bool:
         sqlite3.SQLITE_BUSY,
         sqlite3.SQLITE_LOCKED,
     }
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Which file has this name, None when there is none."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise DatabaseTrouble(path=path, what=error.strerror) from None
+    return status.st_dev, status.st_ino
+
+
+def _uuid(connection: sqlite3.Connection) -> str | None:
+    row = connection.execute("SELECT value FROM meta WHERE key = 'uuid'").fetchone()
+    return None if row is None else str(row[0])
 
 
 def _connect(path: Path, readonly: bool) -> sqlite3.Connection:

@@ -8,6 +8,7 @@ two hosts need not agree.
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from dataclasses import dataclass, field
 
@@ -34,7 +35,8 @@ class Holder:
 def register(db: Database, who: Identity, production: int, lease: int = LEASE) -> int:
     """Enter a manager; returns its id."""
     now = utc_now()
-    with db.write() as tx:
+
+    def enter(tx: sqlite3.Connection) -> int:
         id_ = tx.execute(
             """
             INSERT INTO manager (user, host, boot, pid, pid_start, production, started, lease,
@@ -43,8 +45,10 @@ def register(db: Database, who: Identity, production: int, lease: int = LEASE) -
             """,
             (who.user, who.host, who.boot, who.pid, who.pid_start, production, now, lease, now),
         ).lastrowid
-    assert id_ is not None  # noqa: S101 - an INSERT has one
-    return id_
+        assert id_ is not None  # noqa: S101 - an INSERT has one
+        return id_
+
+    return db.transact(enter)
 
 
 def beat(db: Database, manager: int) -> bool:
@@ -53,19 +57,22 @@ def beat(db: Database, manager: int) -> bool:
     False when another manager has taken this one for dead in the meantime: some of its runs may
     be in other hands.  The manager counts as living again.
     """
-    with db.write() as tx:
+
+    def renew(tx: sqlite3.Connection) -> bool:
         row = tx.execute("SELECT stopped FROM manager WHERE id = ?", (manager,)).fetchone()
         tx.execute(
             "UPDATE manager SET beat = beat + 1, beat_at = ?, stopped = NULL WHERE id = ?",
             (utc_now(), manager),
         )
-    return row is not None and row["stopped"] is None
+        return row is not None and row["stopped"] is None
+
+    return db.transact(renew)
 
 
 def sign_off(db: Database, manager: int) -> None:
     """Record that the manager has ended."""
-    with db.write() as tx:
-        tx.execute("UPDATE manager SET stopped = ? WHERE id = ?", (utc_now(), manager))
+    sql = "UPDATE manager SET stopped = ? WHERE id = ?"
+    db.transact(lambda tx: tx.execute(sql, (utc_now(), manager)))
 
 
 def holders(db: Database, production: int, besides: int) -> list[Holder]:

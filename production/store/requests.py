@@ -81,12 +81,8 @@ def unanswered(db: Database, manager: int) -> list[Request]:
 
 def answer(db: Database, request: int, said: Answer) -> None:
     """Record a manager's answer."""
-    with db.write() as tx:
-        tx.execute(
-            "UPDATE request SET answered = ?, done = ?, answer = ? "
-            "WHERE id = ? AND answered IS NULL",
-            (utc_now(), int(said.done), said.text, request),
-        )
+    sql = "UPDATE request SET answered = ?, done = ?, answer = ? WHERE id = ? AND answered IS NULL"
+    db.transact(lambda tx: tx.execute(sql, (utc_now(), int(said.done), said.text, request)))
 
 
 def answers(db: Database, requests: Sequence[int]) -> dict[int, Answer]:

@@ -29,8 +29,8 @@ from production.model import (
 from production.store.connection import Database, Row, utc_now, utc_text
 from production.store.productions import keep_modules
 
-# The datasets and qualities that have unclaimed runs: one step in the index for each, where DISTINCT
-# or a comparison of both at once would read all runs of a dataset.
+# The datasets and qualities that have unclaimed runs: one step in the index for each, where
+# DISTINCT or a comparison of both at once would read all runs of a dataset.
 _NEXT_DATASET = """
     SELECT dataset, quality FROM unclaimed
     WHERE production = ? AND dataset > ? ORDER BY dataset, quality LIMIT 1
@@ -62,8 +62,9 @@ class RunStore:
         """Claim up to ``count`` unclaimed runs; nobody else can get the same ones."""
         if not self._candidates(1, wanted, utc_now()):
             return []  # no write lock taken for nothing
-        now = utc_now()
-        with self.db.write() as tx:
+
+        def take(tx: sqlite3.Connection) -> list[Claim]:
+            now = utc_now()
             runs = self._candidates(count, wanted, now)
             tx.executemany(
                 """
@@ -78,7 +79,9 @@ class RunStore:
                 "VALUES (?, ?, ?, ?, ?)",
                 [(self.production.id, c.run, c.attempt, self.manager, now) for c in claims],
             )
-        return claims
+            return claims
+
+        return self.db.transact(take)
 
     def next_claim(self, wanted: RunFilter) -> Claim | None:
         """What ``claim`` would give for one run now; nothing is changed."""
@@ -188,13 +191,16 @@ class RunStore:
         """Record all changes in one transaction; returns the claims that turned out lost."""
         if not changes:
             return []
-        with self.db.write() as tx:
+
+        def record(tx: sqlite3.Connection) -> list[Claim]:
             lost = [
                 change.claim for change in changes if not self._appliers[type(change)](tx, change)
             ]
             if any(isinstance(change, Finished) for change in changes):
                 self._stop_when_done(tx)
-        return lost
+            return lost
+
+        return self.db.transact(record)
 
     def _intend(self, tx: sqlite3.Connection, change: Intended) -> bool:
         if not self._holds(tx, change.claim):
@@ -335,18 +341,27 @@ class RunStore:
     def take_over(
         self, dead: int, wanted: Callable[[Orphan], bool] = lambda _: True
     ) -> list[Orphan]:
-        """Make those runs of the dead manager that are ``wanted`` this manager's own."""
+        """Make those runs of the dead manager that are ``wanted`` this manager's own.
+
+        Of this manager itself: those that it did not know to be its own.
+        """
         chosen = {orphan.claim.run for orphan in self.orphans(dead) if wanted(orphan)}
-        with self.db.write() as tx:
+        if dead == self.manager and not chosen:
+            return []
+
+        def take(tx: sqlite3.Connection) -> list[Orphan]:
             tx.execute(
-                "UPDATE manager SET stopped = coalesce(stopped, ?) WHERE id = ?", (utc_now(), dead)
+                "UPDATE manager SET stopped = coalesce(stopped, ?) WHERE id = ? AND id <> ?",
+                (utc_now(), dead, self.manager),
             )
             taken = [orphan for orphan in self.orphans(dead) if orphan.claim.run in chosen]
             tx.executemany(
                 "UPDATE run SET manager = ?, token = token + 1 WHERE production = ? AND run = ?",
                 [(self.manager, self.production.id, orphan.claim.run) for orphan in taken],
             )
-        return taken
+            return taken
+
+        return self.db.transact(take)
 
 
 def _node_facts(record: JobRecord) -> dict[str, object]:
