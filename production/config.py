@@ -16,7 +16,13 @@ from production.errors import ConfigurationError
 from production.model import DEFAULT_QUALITY
 from production.templates import Template, parse_path
 from production.toml import Table
-from production.units import parse_duration, parse_failures, parse_fraction, parse_rate
+from production.units import (
+    parse_duration,
+    parse_failures,
+    parse_fraction,
+    parse_lease,
+    parse_rate,
+)
 
 FILE = "production.toml"
 VARIABLE = "PRODUCTION_CONFIG"
@@ -78,6 +84,7 @@ class Defaults:
     spacelim: float = 0.9  # fraction of the allowed space
     max_attempts: int = 3
     back_off: float = 10.0  # seconds before the second attempt; doubles
+    lease: int = 600  # seconds without a sign of life after which a manager counts as dead
     hold_timeout: float = 600.0  # seconds that a job may be held by its batch system
     max_submit_rate: float | None = None  # jobs a second
     max_failures: int | float = 20  # in a row, or as a fraction of all
@@ -233,6 +240,7 @@ def _defaults(table: Table) -> Defaults:
         spacelim=table.parsed("spacelim", parse_fraction, default.spacelim),
         max_attempts=table.count("max_attempts", 1, default.max_attempts),
         back_off=table.parsed("back_off", parse_duration, default.back_off),
+        lease=table.parsed("lease", parse_lease, default.lease),
         hold_timeout=table.parsed("hold_timeout", parse_duration, default.hold_timeout),
         max_submit_rate=table.parsed("max_submit_rate", parse_rate, default.max_submit_rate),
         max_failures=table.parsed("max_failures", parse_failures, default.max_failures),

@@ -32,6 +32,14 @@ def parse_duration(text: str) -> float:
     return seconds
 
 
+def parse_lease(text: str) -> int:
+    """Whole seconds, from 10 on, in what ``parse_duration`` takes."""
+    seconds = int(parse_duration(text))
+    if seconds < 10:
+        raise ValueError(f"{text!r} is too short: a manager needs 10 s for a sign of life")
+    return seconds
+
+
 def parse_memory(text: str) -> int:
     """Bytes in ``500M``, ``2G``, ``1.5 GB``; the units are powers of 1024."""
     match = _MEMORY.fullmatch(text.strip())

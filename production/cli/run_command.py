@@ -24,6 +24,7 @@ from production.units import (
     parse_duration,
     parse_failures,
     parse_fraction,
+    parse_lease,
     parse_memory,
     parse_rate,
 )
@@ -139,6 +140,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         metavar="#",
         type=number(int, "a number of attempts", 1, 1000),
         help="How often a run is tried before it stands at E. (Default: 3)",
+    )
+    parser.add_argument(
+        "--lease",
+        metavar="TIME",
+        type=converter(parse_lease),
+        help="Without a sign of life for so long, this manager counts as dead and its runs are "
+        "taken over: 10m. (Default: 10m)",
     )
     parser.add_argument(
         "--config",

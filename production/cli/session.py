@@ -223,7 +223,7 @@ def _settings(options: argparse.Namespace, config: Configuration) -> Settings:
             name: chosen(name)  # type: ignore[arg-type]
             for name in (
                 *("pause", "nproc", "nprep", "spacelim", "max_attempts"),
-                *("max_submit_rate", "max_failures"),
+                *("lease", "max_submit_rate", "max_failures"),
             )
         },
     )
