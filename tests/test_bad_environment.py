@@ -216,7 +216,7 @@ def test_a_database_that_broke_off(lab: Laboratory) -> None:
     lab.database.write_bytes(whole[: len(whole) // 2])
     code, line = refused(lab, *START)
     assert code == 16
-    assert line.startswith(f"Database {lab.database}: database disk image is malformed.")
+    assert line.startswith(f"Database {lab.database} is damaged: database disk image is malf")
 
 
 def test_the_schema_of_a_newer_program(lab: Laboratory) -> None:

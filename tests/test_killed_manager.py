@@ -172,16 +172,11 @@ def test_a_manager_takes_over_from_a_dead_one_while_it_works(tmp_path: Path) -> 
 
 
 def test_a_manager_that_was_stopped_for_long_finds_its_run_in_other_hands(tmp_path: Path) -> None:
-    patch = """
-from production.store import managers
-managers.LEASE = 4
-from production.manager import loop
-loop.REPAIR_EVERY = 0.2
-"""
+    patch = "from production.manager import loop; loop.REPAIR_EVERY = 0.2"
     with experiment(tmp_path, runs=range(1, 5)) as lab:
         lab.open_archive()
         lab.hold("payload")
-        first = lab.start("--nproc=1", "--nprep=0", patch=patch)
+        first = lab.start("--nproc=1", "--nprep=0", "--lease=10", patch=patch)
         first.until(lambda: lab.statuses() == "RNNN", "its share")
         second = lab.start(patch=patch)
         second.until(lambda: lab.statuses() == "RRRR", "its share")

@@ -236,14 +236,14 @@ def dry_run(lab: Laboratory, *arguments: str) -> Said:
         ([ALCAPANA, "--new=alcapana_v2"], 2091),
         ([ROOTANA, "--new=rootana_v1"], 2091),
         ([ROOTANA, "--new=rootana_v1", "--calibdatabase=calibration.db", "--calib"], 2091),
-        ([ALCAPANA, "--new=alcapana_v2", "--dataset=Al50"], 2101),
+        ([ALCAPANA, "--new=alcapana_v2", "--dataset=Ti50"], 2101),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
 def test_a_dry_run_shows_what_is_really_submitted(
     lab: Laboratory, arguments: list[str], run: int
 ) -> None:
-    lab.add_runs("Al50", "2101", "--quality=gold")
+    lab.add_runs("Ti50", "2101", "--quality=gold")
     lab.finish(ALCAPANA, "--new=alcapana_v1")
     (lab.home / "calibration.db").touch()
     for program in ("alcapana", "rootana"):
