@@ -17,6 +17,7 @@ from production.errors import CommandError, CommandMissing, CommandTimeout, Conf
 from production.units import parse_duration
 
 DEFAULT_TIMEOUT = 60.0  # seconds
+LAST_WAIT = 5.0  # seconds until a killed command is left to itself
 VARIABLE = "PRODUCTION_TIMEOUT"  # where the environment says otherwise
 
 
@@ -77,7 +78,9 @@ def run(
     except BaseException as error:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        # One that hangs in a filesystem cannot be killed: it ends when that answers.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(LAST_WAIT)
         if isinstance(error, subprocess.TimeoutExpired):
             raise CommandTimeout(command=shown, seconds=seconds) from None
         raise

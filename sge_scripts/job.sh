@@ -314,6 +314,9 @@ watch() {
         read -r text < "/proc/$BASHPID/stat"
         read -r _ ppid _ <<< "${text##*) }"
         ((ppid == $$)) || break
+        # bash 5.2 forgets a trapped signal that comes in the midst of a redirection that fails, as
+        # those from the /proc of a payload that has just ended do.
+        [[ ! -e $notes/times ]] || write_peak
         look_at_memory
         if [[ -n $order_time ]]; then
             left=$((order_time + 1 - SECONDS))    # SECONDS may be a second ahead

@@ -14,6 +14,9 @@ from production.job.orders import write_orders
 from production.job.record import read_record
 from production.model import JobHandle, JobOrder, JobRecord, OutputPlan, Requirements
 
+# Seconds; only for the day on which something does not happen, and for a site's queues.
+PATIENCE = float(os.environ.get("SITE_PATIENCE", "60"))
+
 # The job script of most tests: the output's contents are its arguments.
 WRITE = 'printf "%s\\n" "$@" > "$OUTPUT_TREE"\n'
 
@@ -99,8 +102,8 @@ def handle(order: JobOrder, job_id: str | None = None) -> JobHandle:
     return JobHandle(order.name, order.spool, job_id)
 
 
-def until(condition: Callable[[], bool], *, timeout: float = 60.0) -> None:
-    """Wait for something that must happen; the time-out is only for the day on which it fails."""
+def until(condition: Callable[[], bool], *, timeout: float = PATIENCE) -> None:
+    """Wait for something that must happen."""
     deadline = time.monotonic() + timeout
     while not condition():
         assert time.monotonic() < deadline, "it did not happen"

@@ -20,7 +20,7 @@ from production.errors import ConfigurationError, UsageError
 from production.job.record import read_record
 from production.model import Requirements
 
-CLUSTERS = ("slurm", "sge")
+CLUSTERS = ("slurm", "sge", "lsf", "pbs", "htcondor")
 
 
 @pytest.fixture
@@ -40,6 +40,7 @@ def workshop(tmp_path: Path) -> Workshop:
         (("qsub",), {}, "pbs"),
         (("bsub",), {}, "lsf"),
         (("sbatch", "qsub"), {"SGE_ROOT": "/opt/sge"}, "slurm"),
+        (("condor_submit",), {}, "htcondor"),
     ],
 )
 def test_auto_looks_at_the_commands(

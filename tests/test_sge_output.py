@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from malformed import malformed, thorough
 
 from production.batch.sge import (
     Row,
-    meaning,
     parse_accepted,
     parse_error_reasons,
     parse_qacct,
@@ -22,10 +22,11 @@ from production.commands import Completed
 from production.errors import BatchError, QueryFailed, SubmissionRefused
 from production.model import JobState
 
-PENDING, RUNNING = JobState.PENDING, JobState.RUNNING
+PENDING, RUNNING, HELD = JobState.PENDING, JobState.RUNNING, JobState.HELD
 
 DATA = Path(__file__).parent / "data"
 QSTAT = (DATA / "sge_qstat.xml").read_text()
+QSTAT_R = (DATA / "sge_qstat_r.xml").read_text()
 REASONS = (DATA / "sge_qstat_j.txt").read_text()
 QACCT = (DATA / "sge_qacct.txt").read_text()
 ENTRY = """\
@@ -38,12 +39,32 @@ ENTRY = """\
 
 def test_every_entry_of_a_real_queue() -> None:
     rows = parse_qstat(QSTAT)
-    assert Row("5", "badwd", "Eqw", "") in rows
+    assert Row("5", "badwd", "Eqw") in rows
     assert Row("19", "broken.x3", "Eqw", "1-3:1") in rows
-    assert Row("20", "held", "hqw", "") in rows
+    assert Row("20", "held", "hqw") in rows
     states = {row.tasks: row.state for row in rows if row.job == "21"}
     assert states == {"1": "s", "2": "dr", **dict.fromkeys("345678", "r"), "9": "hqw"}
     assert len(rows) == QSTAT.count("<JB_job_number>")
+
+
+def test_what_jobs_of_a_real_queue_wait_for() -> None:
+    rows = {row.name: row for row in parse_qstat(QSTAT_R)}
+    assert rows["wrongq"].queue == "closed.q"
+    assert rows["manyq"].queue == "closed.q,all.q"
+    assert rows["fit"].queue == ""
+    assert rows["harr"] == Row("7", "harr", "hqw", "1-3:1", "closed.q")
+    states = {name: row.meaning for name, row in rows.items()}
+    assert states["held"] is states["harr"] is HELD
+    assert states["dep"] is states["arr"] is PENDING
+
+
+def test_an_answer_in_the_dialect_of_univa() -> None:
+    # With further elements, and a name that is cut off but for the full one.
+    text = ENTRY.format(job="7", state="qw", tasks="").replace(
+        "</JB_name>",
+        "</JB_name><jclass_name></jclass_name><full_job_name>xyz</full_job_name>",
+    )
+    assert parse_qstat(text) == [Row("7", "xyz", "qw")]
 
 
 @pytest.mark.parametrize(
@@ -68,13 +89,14 @@ def test_tasks_that_make_no_sense(tasks: str) -> None:
 @pytest.mark.parametrize(
     ("state", "expected"),
     [
-        *((word, PENDING) for word in ("qw", "hqw", "hRwq", "Rq", "Eqw", "Ehqw", "EhRqw")),
+        *((word, PENDING) for word in ("qw", "Rq", "Eqw", "Ehqw", "EhRqw")),
+        *((word, HELD) for word in ("hqw", "hRwq", "hRq")),
         *((word, RUNNING) for word in ("r", "t", "Rr", "Rt", "hr", "s", "ts", "S", "T", "tT")),
-        *((word, RUNNING) for word in ("dr", "dt", "dRr", "ds", "dS")),
+        *((word, RUNNING) for word in ("dr", "dt", "dRr", "ds", "dS", "P", "N")),
     ],
 )
 def test_states(state: str, expected: JobState) -> None:
-    assert meaning(state) is expected
+    assert Row("7", "x", state).meaning is expected
 
 
 def test_an_empty_queue() -> None:
@@ -99,17 +121,8 @@ def test_what_is_no_answer_is_not_taken_for_an_empty_queue(text: str) -> None:
         parse_qstat(text)
 
 
-ENTRIES = st.builds(
-    lambda job, state, tasks: ENTRY.format(job=job, state=state, tasks=tasks),
-    job=st.text() | st.just("7"),
-    state=st.sampled_from(["qw", "?"]),
-    tasks=st.text() | st.text("0123456789-:,"),
-)
-INSIDE = st.text().map(lambda text: f"<job_info>{text}</job_info>")
-CUT = st.integers(0, len(QSTAT)).map(lambda cut: QSTAT[:cut])
-
-
-@given(st.text() | INSIDE | CUT | ENTRIES)
+@thorough
+@given(malformed(QSTAT, QSTAT_R, ENTRY.format(job="7", state="qw", tasks="1-7:3,9")))
 def test_qstat_garbage(text: str) -> None:
     with contextlib.suppress(QueryFailed):
         for row in parse_qstat(text):
@@ -158,6 +171,7 @@ def test_what_grid_engine_refuses(said: str) -> None:
         Completed(127, "", "qsub: command not found in the image: timeout\n"),
         Completed(0, "", ""),
         Completed(0, "Your job has been submitted\n", ""),
+        Completed(0, "12", ""),  # of 1234
     ],
 )
 def test_what_leaves_open_whether_there_is_a_job(answer: Completed) -> None:
@@ -181,16 +195,20 @@ def test_why_a_job_is_in_an_error_state() -> None:
     }
 
 
-@given(st.text() | st.text().map(REASONS.__add__))
+@thorough
+@given(malformed(REASONS))
 def test_error_reasons_garbage(text: str) -> None:
     assert all(parse_error_reasons(text))
 
 
 def test_how_jobs_ended() -> None:
     assert parse_qacct(QACCT) == {
-        "2.3": "killed: deleted, or over a limit of the batch system",
+        "2.3": "killed: deleted, or over a limit of its queue",
         "6": "ended with exit code 3",
     }
+
+
+UNWATCHED = "its node failed, or what watches over jobs there ({})"
 
 
 @pytest.mark.parametrize(
@@ -203,7 +221,9 @@ def test_how_jobs_ended() -> None:
         ),
         ("28  : changing into working directory", "0", "failed (changing into working directory)"),
         ("0", "139", "ended by signal 11"),
-        ("21", "0", "failed (21)"),
+        ("19  : before writing exit_status", "0", UNWATCHED.format("before writing exit_status")),
+        ("21", "0", UNWATCHED.format(21)),
+        ("8", "0", "failed (8)"),
     ],
 )
 def test_failed_codes(failed: str, status: str, words: str) -> None:
@@ -211,6 +231,33 @@ def test_failed_codes(failed: str, status: str, words: str) -> None:
     assert parse_qacct(text)["2.3"] == words
 
 
-@given(st.text() | st.text().map(QACCT.__add__))
+UNIVA = """\
+qname        all.q
+jobname      count_v1.2091.a1.t7.5e0f
+jobnumber    7
+taskid       undefined
+qsub_time    11/21/2026 11:26:55.707
+failed       100 : assumedly after job
+deleted_by   {who}
+exit_status  137
+"""
+
+
+def test_who_deleted_a_job_is_told_by_univa() -> None:
+    assert parse_qacct(UNIVA.format(who="ann@login1")) == {"7": "deleted by ann@login1"}
+    words = "killed: deleted, or over a limit of its queue"
+    assert parse_qacct(UNIVA.format(who="NONE")) == {"7": words}
+
+
+def test_a_job_that_was_started_again_has_not_ended() -> None:
+    first = UNIVA.format(who="NONE").replace("100 : assumedly after job", "25  : rescheduling")
+    assert parse_qacct(first) == {}
+    last = UNIVA.format(who="NONE").replace("100 : assumedly after job", "0")
+    again = f"{'=' * 62}\n{first}{'=' * 62}\n{last.replace('137', '91')}"
+    assert parse_qacct(again) == {"7": "ended with exit code 91"}
+
+
+@thorough
+@given(malformed(QACCT, UNIVA))
 def test_qacct_garbage(text: str) -> None:
     assert all(parse_qacct(text).values())

@@ -31,6 +31,7 @@ _MODULES: Mapping[str, str] = {
     "slurm": "production.batch.slurm",
     "sge": "production.batch.sge",
     "lsf": "production.batch.lsf",
+    "htcondor": "production.batch.htcondor",
     "pbs": "production.batch.pbs",
 }
 
@@ -113,6 +114,8 @@ def choose(name: str) -> str:
         return "lsf"
     if shutil.which("qsub"):
         return "sge" if os.environ.get("SGE_ROOT") else "pbs"
+    if shutil.which("condor_submit"):
+        return "htcondor"
     return "local"
 
 

@@ -11,7 +11,7 @@ import hashlib
 import math
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from production import commands
 from production.batch import pbs_output
@@ -54,6 +54,7 @@ _DENIED = re.compile(
     r"([0-9]{1,18})\S* +job has finished|job has finished +([0-9]{1,18})",
     re.IGNORECASE | re.ASCII,
 )
+_NO_JOB = "0"  # they count from 1
 _NO_HISTORY = "not configured to maintain job history"
 # What qdel and qmove say of jobs that ended, or started, a moment ago.
 _HARMLESS = re.compile(r"request invalid for|already in exit|job is being|also deleted", re.I)
@@ -68,9 +69,10 @@ class Dialect:
     index: str  # the shell's word for an element's index
     longest_name: int
     project: str  # the option of qsub
-    query: tuple[str, ...]
+    query: tuple[str, ...]  # for certain jobs, with the elements of arrays
+    listing: tuple[str, ...]  # for all
     read: Callable[[str], list[Job]]
-    history: str  # the option by which queries tell of jobs that ended long ago, too
+    history: str  # the option with which qstat tells of jobs that ended as well
 
 
 PRO = Dialect(
@@ -80,6 +82,7 @@ PRO = Dialect(
     longest_name=230,
     project="-P",
     query=("qstat", "-t", "-f", "-F", "json"),
+    listing=("qstat", "-f", "-F", "json"),
     read=pbs_output.read_json,
     history="-x",
 )
@@ -91,6 +94,7 @@ TORQUE = Dialect(
     longest_name=15,
     project="-A",
     query=("qstat", "-t", "-f", "-x"),
+    listing=("qstat", "-t", "-f", "-x"),
     read=pbs_output.read_xml,
     history="",
 )
@@ -179,77 +183,91 @@ class PbsSystem(ClusterSystem):
         A job is not there only if qstat says so.
         """
         wanted = {Id.parse(id_): id_ for id_ in ids}
-        found = self._by_ids(sorted({id_.whole for id_ in wanted}))
-        rows = [
-            Listed(text, Place(""), job.state, job.why, job.queue)
-            for id_, text in wanted.items()
-            if (job := _job_of(id_, found)) is not None
-        ]
+        found = self._by_ids({id_.whole for id_ in wanted})
+        rows = []
+        for id_, text in wanted.items():
+            job = found.get(id_)
+            if job is None and id_.index is not None:
+                job = self._told_by_array(id_, found)
+            if job is not None:
+                rows.append(Listed(text, Place(""), job.state, job.why, job.queue))
         return rows + self._by_names(names)
 
-    def _by_ids(self, ids: Sequence[Id]) -> dict[Id, Job]:
+    def _told_by_array(self, element: Id, found: Mapping[Id, Job]) -> Job | None:
+        """What an array tells of an element that is not listed; None when it is gone."""
+        array = found.get(element.whole)
+        if array is None or array.state is JobState.GONE:
+            return None
+        if element.index in array.waiting:
+            return replace(array, id=element, state=_waiting(array))
+        if self._dialect is PRO and self._has_history:
+            # It lists all elements of an array that is not finished.
+            raise QueryFailed(system=self.name, what=f"qstat did not tell of {element}")
+        return None
+
+    def _by_ids(self, ids: Collection[Id]) -> dict[Id, Job]:
         found: dict[Id, Job] = {}
-        for some in chunks(ids, 500):
-            jobs, denied = self._qstat([str(id_) for id_ in some])
+        # An array tells of each of its elements, a kilobyte or more.
+        size = 5 if any(id_.index is not None for id_ in ids) else 500
+        for some in chunks([str(id_) for id_ in sorted(ids)], size):
+            jobs, denied = self._remembered(some)
             told = {id_.number for id_ in jobs} | denied
-            if silent := [str(id_) for id_ in some if id_.number not in told]:
+            if silent := [id_ for id_ in some if Id.parse(id_).number not in told]:
                 what = f"qstat did not tell of {', '.join(silent[:5])}"
                 raise QueryFailed(system=self.name, what=what)
             found |= jobs
         return found
 
+    def _remembered(self, ids: Sequence[str]) -> tuple[dict[Id, Job], set[str]]:
+        """Jobs, also those that ended, as long as the server remembers them."""
+        dialect = self._dialect
+        if dialect.history and self._has_history:
+            answer = _run([*dialect.query, dialect.history, *ids])
+            if _NO_HISTORY not in answer.stderr:
+                return parse_qstat(answer, dialect)
+            self._has_history = False
+        return self._qstat(dialect.query, ids)
+
     def _by_names(self, names: Collection[str]) -> list[Listed]:
         """Jobs with these names, of any user."""
         if not names:
             return []
-        dialect = self._dialect
-        full = {short_name(name, dialect): name for name in names}
-        if dialect is PRO:
-            found = self._by_ids(sorted(id_ for name in sorted(full) for id_ in self._select(name)))
-        else:
-            found, _ = self._qstat([])
+        full = {short_name(name, self._dialect): name for name in names}
+        # Not with qselect: that it prints nothing may mean anything.
+        named = {id_.whole for id_, job in self._everything().items() if _base_name(job) in full}
+        found = self._by_ids(named)
         rows = []
         for id_, job in found.items():
-            # Torque adds the index to the names of elements.
-            own = job.name.removesuffix(f"-{id_.index}") if dialect is TORQUE else job.name
-            if own not in full:
+            if (name := full.get(_base_name(job))) is None:
                 continue
             if id_.index != 0:
-                place = Place(full[own], id_.index)
+                place = Place(name, id_.index)
                 rows.append(Listed(str(id_), place, job.state, job.why, job.queue))
             for index in sorted(job.waiting):
                 element = id_.element(index)
                 if element not in found:
-                    place = Place(full[own], index)
+                    place = Place(name, index)
                     rows.append(Listed(str(element), place, _waiting(job), job.why, job.queue))
         return rows
 
-    def _select(self, name: str) -> set[Id]:
-        """The ids of jobs and arrays with this name."""
-        answer = self._query(["qselect", "-N", name])
-        lines = _lines(answer.stdout)
-        if answer.code or answer.stderr.strip():
-            said = (*_lines(answer.stderr), f"exit code {answer.code}")
-            raise QueryFailed(system=self.name, what=f"qselect: {said[0]}")
-        try:
-            return {Id.parse(line).whole for line in lines}
-        except ValueError as error:
-            raise QueryFailed(system=self.name, what=f"qselect: {error}") from None
+    def _everything(self) -> dict[Id, Job]:
+        """The jobs and arrays of all users that have not ended.
 
-    def _qstat(self, ids: Sequence[str]) -> tuple[dict[Id, Job], set[str]]:
-        answer = self._query([*self._dialect.query, *ids])
-        return parse_qstat(answer, self._dialect, everything=not ids)
+        Torque prints nothing where there are none.  So it is asked for a job that cannot be, too,
+        and has to deny that.
+        """
+        if self._dialect is PRO:
+            return self._qstat(PRO.listing, [])[0]
+        server = re.search(r"^Server: (\S+)", _run(["qstat", "-B", "-f"]).stdout, re.MULTILINE)
+        if server is None:
+            raise QueryFailed(system=self.name, what="qstat -B -f did not tell of any server")
+        jobs, denied = self._qstat(TORQUE.listing, [f"@{server[1]}", _NO_JOB])
+        if _NO_JOB not in denied:
+            raise QueryFailed(system=self.name, what="qstat did not answer to the end")
+        return jobs
 
-    def _query(self, argv: Sequence[str]) -> commands.Completed:
-        """Run a query, with history where the server has one."""
-        history = self._dialect.history
-        if not history or not self._has_history:
-            return _run(argv)
-        answer = _run([argv[0], history, *argv[1:]])
-        if _NO_HISTORY in answer.stderr:
-            self._has_history = False
-            return _run(argv)
-        return answer
+    def _qstat(self, query: Sequence[str], which: Sequence[str]) -> tuple[dict[Id, Job], set[str]]:
+        return parse_qstat(_run([*query, *which]), self._dialect)
 
     def delete(self, ids: Sequence[str]) -> None:
         """See ClusterSystem; qdel fails as a whole when any job had ended before."""
@@ -273,15 +291,9 @@ def short_name(name: str, dialect: Dialect) -> str:
     return f"{name[: dialect.longest_name - 13]}.{digest}"
 
 
-def _job_of(id_: Id, found: Mapping[Id, Job]) -> Job | None:
-    """What is known of a job; of an element, its array may have to tell."""
-    job = found.get(id_)
-    if job is not None or id_.index is None:
-        return job
-    whole = found.get(id_.whole)
-    if whole is None or id_.index not in whole.waiting:
-        return None
-    return Job(id_, whole.name, _waiting(whole), whole.queue, whole.why)
+def _base_name(job: Job) -> str:
+    """The name that a job or its array was submitted with; Torque adds the index of an element."""
+    return job.name.removesuffix(f"-{job.id.index}") if job.id.index else job.name
 
 
 def _waiting(array: Job) -> JobState:
@@ -320,8 +332,9 @@ def parse_accepted(answer: commands.Completed) -> str:
     whether it has it.
     """
     if answer.code == 0:
-        # Last: a site's own scripts may greet the user before.
-        last = "".join(_lines(answer.stdout)[-1:])
+        # Last: a site's own scripts may greet the user before.  Of half a line, an id would be
+        # another job's.
+        last = "".join(_lines(answer.stdout)[-1:]) if answer.stdout.endswith("\n") else ""
         try:
             return str(Id.parse(last))
         except ValueError:
@@ -337,13 +350,10 @@ def parse_accepted(answer: commands.Completed) -> str:
     raise SubmissionRefused(system=PbsSystem.name, what="; ".join(own)[:1000])
 
 
-def parse_qstat(
-    answer: commands.Completed, dialect: Dialect, *, everything: bool
-) -> tuple[dict[Id, Job], set[str]]:
+def parse_qstat(answer: commands.Completed, dialect: Dialect) -> tuple[dict[Id, Job], set[str]]:
     """The jobs that qstat printed, and the numbers of those of which it says that there are none.
 
-    ``everything``: no job was asked for, so that it may print nothing.  Raises QueryFailed when it
-    is not a whole answer.
+    Raises QueryFailed when it is not a whole answer.
     """
     lines = _lines(answer.stderr)
     denials = [_DENIED.search(line) for line in lines]
@@ -352,7 +362,7 @@ def parse_qstat(
     if unanswered := next(filter(_UNANSWERED.search, other), None):
         raise QueryFailed(system=PbsSystem.name, what=unanswered)
     if not answer.stdout.strip():
-        if denied or (everything and not other and not answer.code):
+        if denied:
             return {}, denied
         what = other[0] if other else f"qstat printed nothing, exit code {answer.code}"
         raise QueryFailed(system=PbsSystem.name, what=what)

@@ -18,8 +18,11 @@ from production.model import JobState
 _ID = re.compile(r"([0-9]{1,18})(?:\[([0-9]{0,9})\])?(\.\S{1,255})?", re.ASCII)
 _RANGE = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9})(?::([1-9][0-9]{0,8}))?)?", re.ASCII)
 _LARGEST = 1_000_000  # an index
-# A line of qstat's JSON: a key, and what follows it.
-_LINE = re.compile(r'(\s*"(?:[^"\\]|\\.)*":\s*)(.*?)(,?)\s*')
+# How a line of qstat's JSON begins, unless a line break within a value stands before it, and one
+# with a key, and what follows that.
+_BEGINNING = re.compile(r'\s*(?:[]{}[],?\s*$|"(?:[^"\\]|\\.)*":)')
+_LINE = re.compile(r'(\s*"(?:[^"\\]|\\.)*":\s*)(.*?)(,?)\s*', re.DOTALL)
+_SIMPLE = re.compile(r'\s*"(?:[^"\\]|\\.)*":\s*(?:"[^"\\]*"|0|[1-9][0-9]*),?\s*|\s*[]{}[],?\s*')
 _CONTROL = re.compile(r"[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 _HOLDERS: Mapping[str, str] = {
@@ -29,11 +32,16 @@ _HOLDERS: Mapping[str, str] = {
     "p": "a bad password",
     "a": "its start time",
 }
+_READ = {
+    *("job_state", "Job_Name", "comment", "Hold_Types", "queue", "array_indices_remaining"),
+    *("Exit_status", "exit_status", "resources_used", "Resource_List"),
+}
 _PENDING = frozenset("QWT")
 _ENDED = frozenset("FXCM")
 
-# Negative exit statuses that mean the same in all releases; of those below -10 only that they are
-# the batch system's own.
+_LIMIT = "limit of the batch system"
+# Negative exit statuses: those that mean the same everywhere, and those of Torque and of PBS from
+# 2020 on (before, they were greater by one).
 _FAILURES: Mapping[int, str] = {
     -1: "it could not be started on its node",
     -2: "it could not be started on its node",
@@ -44,6 +52,21 @@ _FAILURES: Mapping[int, str] = {
     -7: "it could not be restarted",
     -8: "its command could not be run",
     -9: "its output files could not be made",
+}
+TORQUE_FAILURES: Mapping[int, str] = {
+    **_FAILURES,
+    -10: f"over the memory {_LIMIT}",
+    -11: f"over the time {_LIMIT}",
+    -12: f"over the CPU time {_LIMIT}",
+}
+PRO_FAILURES: Mapping[int, str] = {
+    **_FAILURES,
+    -24: f"over the processor {_LIMIT}",
+    -25: f"over the processor {_LIMIT}",
+    -26: f"over the virtual memory {_LIMIT}",
+    -27: f"over the memory {_LIMIT}",
+    -28: f"over the CPU time {_LIMIT}",
+    -29: f"over the time {_LIMIT}",
 }
 
 
@@ -98,10 +121,10 @@ def read_json(text: str) -> list[Job]:
     that cannot be read is taken as a text.
     """
     try:
-        answer = json.loads(text, strict=False)
+        answer = json.loads(text, strict=False, object_hook=_needed)
     except (ValueError, RecursionError):
         try:
-            answer = json.loads("\n".join(map(_mended, text.split("\n"))), strict=False)
+            answer = json.loads(_mended(text), strict=False, object_hook=_needed)
         except (ValueError, RecursionError) as error:
             raise ValueError(f"it printed no JSON ({error}): {text[:100]!r}") from None
     if not isinstance(answer, dict) or "timestamp" not in answer:
@@ -109,17 +132,39 @@ def read_json(text: str) -> list[Job]:
     jobs = answer.get("Jobs", {})
     if not isinstance(jobs, dict):
         raise ValueError(f"it printed jobs {str(jobs)[:100]!r}")
-    return [_job(id_, fields) for id_, fields in jobs.items()]
+    major = re.search(r"[0-9]+", str(answer.get("pbs_version", "")))
+    failures = PRO_FAILURES if major and int(major[0][:9]) >= 20 else _FAILURES
+    return [_job(id_, fields, failures) for id_, fields in jobs.items()]
 
 
-def _mended(line: str) -> str:
+def _needed(values: dict[str, object]) -> dict[str, object]:
+    """Of a job what is read here: ten thousand jobs with all that is told of them are much."""
+    if "job_state" not in values:
+        return values
+    return {name: value for name, value in values.items() if name in _READ}
+
+
+def _mended(text: str) -> str:
+    lines: list[str] = []
+    for line in text.split("\n"):
+        if _BEGINNING.match(line) or not lines:
+            lines.append(line)
+        else:
+            lines[-1] += f"\n{line}"
+    return "\n".join(map(_with_value, lines))
+
+
+def _with_value(line: str) -> str:
+    if _SIMPLE.fullmatch(line):
+        return line
     match = _LINE.fullmatch(line)
-    if match is None or match[2][:1] in ("{", "["):
+    if match is None or match[2].strip() in ("{", "["):
         return line
     try:
         json.loads(match[2], strict=False)
     except ValueError:
-        return f"{match[1]}{json.dumps(match[2].strip('"'))}{match[3]}"
+        plain = match[2].strip('"')
+        return f"{match[1]}{json.dumps(plain)}{match[3]}"
     return line
 
 
@@ -146,10 +191,10 @@ def _xml_jobs(text: str) -> Iterator[Job]:
             child.tag: {leaf.tag: leaf.text or "" for leaf in child} or child.text or ""
             for child in entry
         }
-        yield _job(str(fields.get("Job_Id", "")), fields)
+        yield _job(str(fields.get("Job_Id", "")), fields, TORQUE_FAILURES)
 
 
-def _job(id_: str, fields: object) -> Job:
+def _job(id_: str, fields: object, failures: Mapping[int, str]) -> Job:
     if not isinstance(fields, dict):
         raise ValueError(f"it printed of {id_[:60]!r} only {str(fields)[:60]!r}")
     texts = {key: str(value).strip() for key, value in fields.items()}
@@ -164,7 +209,7 @@ def _job(id_: str, fields: object) -> Job:
     elif letter == "H":
         state, why = JobState.HELD, _held(texts.get("Hold_Types", ""), comment)
     elif letter in _ENDED:
-        state, why = JobState.GONE, _ended(letter, texts, fields)
+        state, why = JobState.GONE, _ended(letter, texts, fields, failures)
     waiting = frozenset(_indices(texts.get("array_indices_remaining", "")))
     return Job(found, name, state, texts.get("queue", ""), why, waiting)
 
@@ -186,24 +231,29 @@ def _held(types: str, comment: str) -> str:
 # ---------------------------------------------------------------------- how jobs ended
 
 
-def _ended(letter: str, texts: Mapping[str, str], fields: Mapping[str, object]) -> str:
+def _ended(
+    letter: str,
+    texts: Mapping[str, str],
+    fields: Mapping[str, object],
+    failures: Mapping[int, str],
+) -> str:
     if letter == "M":
         return f"moved to another server, where it is not watched ({texts.get('comment', 'M')})"
     status = texts.get("Exit_status") or texts.get("exit_status") or ""
     if not re.fullmatch(r"-?[0-9]{1,6}", status, re.ASCII):
         comment = texts.get("comment")
         return f"it ended before it was started ({comment})" if comment else ""
-    words = in_words(int(status))
+    words = in_words(int(status), failures)
     limit = _exceeded(fields.get("resources_used"), fields.get("Resource_List"))
-    return (
-        f"over the {limit} limit of the batch system, {words}" if limit and status != "0" else words
-    )
+    if limit and status != "0" and "limit" not in words:
+        words = f"over the {limit} {_LIMIT}, {words}"
+    return words
 
 
-def in_words(status: int) -> str:
+def in_words(status: int, failures: Mapping[int, str]) -> str:
     """The exit status of a job: PBS's own are negative, signals are added to 128 or to 256."""
     if status < 0:
-        own = _FAILURES.get(status, "ended by the batch system")
+        own = failures.get(status, "ended by the batch system")
         return f"{own} (exit status {status})"
     if status == 0:
         return "the batch system saw it end well"

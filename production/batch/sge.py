@@ -1,7 +1,8 @@
-"""Grid Engine: qsub, qstat -xml, qdel, and qacct.
+"""Grid Engine: qsub, qstat -xml, qdel, qalter, and qacct.
 
 Sources: the manual pages of Son of Grid Engine 8.1.9 (qsub(1), qstat(1), sge_status(5),
-accounting(5)), and the commands' output as recorded in tests/data/sge_*.
+accounting(5)) and of Univa Grid Engine 8.6 where it differs, and the commands' output as recorded
+in tests/data/sge_*.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import math
 import os
 import pwd
 import re
+import signal
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +20,7 @@ from xml.etree import ElementTree as ET
 from production import commands
 from production.batch.base import BatchSystem
 from production.batch.cluster import ClusterSystem, Listed, Site, chunks, read_site
-from production.batch.together import Place, Together
+from production.batch.together import Place, Together, indices
 from production.errors import (
     BatchError,
     CommandError,
@@ -46,10 +48,27 @@ _ACCOUNTING_PATIENCE = 20.0  # seconds; qacct reads a file with all jobs that th
 
 _ID = re.compile(r"[0-9]{1,18}(\.[0-9]{1,18})?", re.ASCII)
 _ACCEPTED = re.compile(r"([0-9]{1,18})(\.[0-9]+-[0-9]+:[0-9]+)?", re.ASCII)
-_RANGE = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9})(?::([1-9][0-9]{0,8}))?)?", re.ASCII)
-_MOST_TASKS = 1_000_000
 _NUMBER = re.compile(r"job_number:\s+([0-9]+)", re.ASCII)
 _TROUBLE = re.compile(r"error reason\s+(?:[0-9]+):\s+(.*)", re.ASCII)
+
+# What jobs ask for, and the fields of qacct that tell how much they had of it.
+_LIMITS = (
+    ("h_rt", "ru_wallclock", "time"),
+    ("h_cpu", "cpu", "processor time"),
+    ("h_vmem", "maxvmem", "memory"),
+)
+_AMOUNT = re.compile(
+    r"(?:(?:([0-9]{1,6}):)?([0-9]{1,6}):)?([0-9]{1,15}(?:\.[0-9]+)?)([KMGTkmgt]?)[Bs]?", re.ASCII
+)
+
+_FACTORS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+
+# accounting(5), `failed`: the job went on elsewhere, so this was not its end.
+_NOT_THE_END = (24, 25)
+_UNWATCHED = (19, 21)  # ended without a trace; was unknown where it should have been running
+# exit_status of jobs that Grid Engine killed; with -notify SIGUSR2 comes first.
+_ANNOUNCED = 128 + signal.SIGUSR2
+_KILLED = frozenset((_ANNOUNCED, 128 + signal.SIGKILL, 128 + signal.SIGXCPU))
 
 # In what qsub says when the server did not answer, or has too many jobs already.
 _UNANSWERED = re.compile(
@@ -72,21 +91,34 @@ class Row:
     job: str
     name: str
     state: str  # the letters of sge_status(5)
-    tasks: str  # such as 1 or 8-12:1 or 8,9,12; empty when it is no array
+    tasks: str = ""  # such as 1 or 8-12:1 or 8,9,12; empty when it is no array
+    queue: str = ""  # those that it asked for
+    depends: bool = False  # on other jobs, whose end lets it go
+
+    @property
+    def meaning(self) -> JobState:
+        """What the letters mean for somebody who waits for the job.
+
+        ``q`` and ``w``: it waits, or is held when there is an ``h``, restarted (``R``) or in error
+        (``E``).  All others that are listed have started: running, in transfer, suspended,
+        preempted, about to be deleted.
+        """
+        letters = set(self.state)
+        if not letters & set("qw"):
+            return JobState.RUNNING
+        held = "h" in letters and "E" not in letters and not self.depends
+        return JobState.HELD if held else JobState.PENDING
 
     def places(self) -> Iterator[tuple[str, Place]]:
         """The ids and places of all that it stands for; raises QueryFailed."""
         if not self.tasks:
             yield self.job, Place(self.name)
-        for part in filter(None, self.tasks.split(",")):
-            match = _RANGE.fullmatch(part)
-            if match is None:
-                raise QueryFailed(system=GridEngineSystem.name, what=f"tasks {self.tasks[:80]!r}")
-            first, last = int(match[1]), int(match[2] or match[1])
-            if last - first > _MOST_TASKS:
-                raise QueryFailed(system=GridEngineSystem.name, what=f"tasks {self.tasks[:80]!r}")
-            for index in range(first, last + 1, int(match[3] or 1)):
+            return
+        try:
+            for index in indices(self.tasks):
                 yield f"{self.job}.{index}", Place(self.name, index)
+        except ValueError as error:
+            raise QueryFailed(system=GridEngineSystem.name, what=f"qstat: {error}") from None
 
 
 class GridEngineSystem(ClusterSystem):
@@ -103,6 +135,8 @@ class GridEngineSystem(ClusterSystem):
     def __init__(self, site: Site) -> None:
         super().__init__(site)
         self._user = _own_name()
+        self._broken: dict[str, str] = {}  # by id: why those could not start that it deleted
+        self._sent: set[str] = set()  # jobs of which it matters in which queue they wait
 
     def command(self, jobs: Together) -> list[str]:
         """See ClusterSystem; the user's options come after those that may be replaced."""
@@ -150,31 +184,40 @@ class GridEngineSystem(ClusterSystem):
         unseen = set(names).difference(place.name for place, _ in found.values())
         if missing or unseen:
             found |= self._chosen("*", ids, names)
-        in_error = [id_ for id_, (_, state) in found.items() if "E" in state]
-        deleted = self._delete_in_error(in_error) if in_error else {}
+        self._sent.clear()
+        in_error = [id_ for id_, (_, row) in found.items() if "E" in row.state]
+        if in_error:
+            self._delete_in_error(in_error)
         return [
-            Listed(id_, place, JobState.GONE, deleted[id_])
-            if id_ in deleted
-            else Listed(id_, place, meaning(state))
-            for id_, (place, state) in found.items()
+            Listed(id_, place, JobState.GONE, self._broken[id_])
+            if id_ in self._broken
+            else _listed(id_, place, row)
+            for id_, (place, row) in found.items()
         ]
 
     def _chosen(
         self, user: str, ids: Collection[str], names: Collection[str]
-    ) -> dict[str, tuple[Place, str]]:
-        """Place and state by id of the user's jobs, as far as they are those that are wanted."""
-        answer = commands.run(["qstat", "-xml", "-s", "prs", "-u", user])
-        jobs = {id_.partition(".")[0] for id_ in ids}
-        rows = [r for r in parse_qstat(answer.stdout) if r.job in jobs or r.name in names]
-        return {id_: (place, row.state) for row in rows for id_, place in row.places()}
+    ) -> dict[str, tuple[Place, Row]]:
+        """Place and entry by id of the user's jobs, as far as they are those that are wanted."""
+        rows = self._rows(user, ids, names)
+        # Which queues they asked for, and what they depend on, makes the answer half as long again.
+        if any(row.meaning is JobState.HELD or row.job in self._sent for row in rows):
+            rows = self._rows(user, ids, names, "-r")
+        return {id_: (place, row) for row in rows for id_, place in row.places()}
 
-    def _delete_in_error(self, ids: Sequence[str]) -> dict[str, str]:
-        """Why Grid Engine could not start these jobs, by id, as far as they could be deleted."""
+    def _rows(
+        self, user: str, ids: Collection[str], names: Collection[str], *options: str
+    ) -> list[Row]:
+        answer = commands.run(["qstat", "-xml", *options, "-s", "prs", "-u", user])
+        jobs = {id_.partition(".")[0] for id_ in ids}
+        return [r for r in parse_qstat(answer.stdout) if r.job in jobs or r.name in names]
+
+    def _delete_in_error(self, ids: Sequence[str]) -> None:
+        """Delete jobs that Grid Engine could not start, and remember why it could not."""
         jobs = sorted({id_.partition(".")[0] for id_ in ids})
         reasons: dict[str, str] = {}
         for some in chunks(jobs, 500):
             reasons |= parse_error_reasons(commands.run(["qstat", "-j", ",".join(some)]).stdout)
-        deleted = {}
         for some in chunks(ids, 500):
             try:
                 self.delete(some)
@@ -182,27 +225,35 @@ class GridEngineSystem(ClusterSystem):
                 continue
             for id_ in some:
                 said = reasons.get(id_.partition(".")[0], "it did not say why")
-                deleted[id_] = f"it could not be started: {said}"
-        return deleted
+                self._broken[id_] = f"it could not be started: {said}"
 
     def delete(self, ids: Sequence[str]) -> None:
         """See ClusterSystem."""
         commands.run(["qdel", *ids])
 
     def send(self, ids: Sequence[str], queue: str) -> None:
-        """See ClusterSystem."""
-        commands.run(["qalter", "-q", queue, *ids])
+        """See ClusterSystem: arrays move as a whole, and elements that run do not care."""
+        jobs = sorted({id_.partition(".")[0] for id_ in ids})
+        self._sent.update(jobs)
+        answer = commands.run(["qalter", "-q", queue, *jobs], accept=range(256))
+        trouble = [
+            line
+            for line in _lines(answer.stderr + answer.stdout)
+            if "does not exist" not in line and not line.startswith("modified")
+        ]
+        if answer.code and trouble:
+            raise CommandError(command=f"qalter -q {queue}", what=trouble[0])
 
     def reasons(self, ids: Collection[str]) -> dict[str, str]:
-        """See ClusterSystem."""
-        told: dict[str, str] = {}
+        """See ClusterSystem; of jobs in an error state, qstat had told more."""
+        told = {id_: self._broken[id_] for id_ in ids if id_ in self._broken}
         deadline = time.monotonic() + _ACCOUNTING_PATIENCE
-        for job in sorted({id_.partition(".")[0] for id_ in ids}):
+        for job in sorted({id_.partition(".")[0] for id_ in ids if id_ not in told}):
             left = deadline - time.monotonic()
             if left <= 0:
                 break
             try:
-                told |= parse_qacct(commands.run(["qacct", "-j", job], timeout=left).stdout)
+                told = parse_qacct(commands.run(["qacct", "-j", job], timeout=left).stdout) | told
             except CommandTimeout:
                 break
             except CommandError:
@@ -227,8 +278,9 @@ def parse_accepted(answer: commands.Completed) -> str:
     leaves open whether it has it.
     """
     if answer.code == 0:
-        # Last: a site's own scripts may greet the user before.
-        last = _lines(answer.stdout)[-1:]
+        # Last: a site's own scripts may greet the user before.  Of half a line, an id would be
+        # another job's.
+        last = _lines(answer.stdout)[-1:] if answer.stdout.endswith("\n") else []
         match = _ACCEPTED.fullmatch(last[0]) if last else None
         if match is None:
             what = f"qsub did not tell the job's id, but {answer.stdout[:100]!r}"
@@ -259,21 +311,21 @@ def parse_qstat(text: str) -> list[Row]:
 
 
 def _row(entry: ET.Element) -> Row:
-    job, name, state, tasks = (
-        entry.findtext(tag, "").strip() for tag in ("JB_job_number", "JB_name", "state", "tasks")
+    job, short_name, name, state, tasks = (
+        entry.findtext(tag, "").strip()
+        for tag in ("JB_job_number", "JB_name", "full_job_name", "state", "tasks")
     )
     if not re.fullmatch(r"[0-9]{1,18}", job, re.ASCII) or not re.fullmatch(r"[A-Za-z]+", state):
         raise ValueError(f"a job {job[:40]!r} in state {state[:40]!r}")
-    return Row(job, name, state, tasks)
+    queues = ",".join(queue.text or "" for queue in entry.findall("hard_req_queue"))
+    depends = entry.find("predecessor_jobs") is not None
+    return Row(job, name or short_name, state, tasks, queues, depends)
 
 
-def meaning(state: str) -> JobState:
-    """What the letters of sge_status(5) mean for somebody who waits for the job.
-
-    ``q`` and ``w``: it waits, be it held (``h``), restarted (``R``) or in error (``E``).  All
-    others that are listed have started: running, in transfer, suspended, about to be deleted.
-    """
-    return JobState.PENDING if set(state) & set("qw") else JobState.RUNNING
+def _listed(id_: str, place: Place, row: Row) -> Listed:
+    state = row.meaning
+    why = f"held by its user or an administrator ({row.state})" if state is JobState.HELD else ""
+    return Listed(id_, place, state, why, "" if state is JobState.RUNNING else row.queue)
 
 
 def parse_error_reasons(text: str) -> dict[str, str]:
@@ -298,17 +350,48 @@ def parse_qacct(text: str) -> dict[str, str]:
         id_ = job if task == "undefined" else f"{job}.{task}"
         failed = re.match(r"([0-9]{1,4})\s*(?::\s*(.*))?", fields.get("failed", ""), re.ASCII)
         status = re.match(r"[0-9]{1,4}", fields.get("exit_status", ""), re.ASCII)
-        if _ID.fullmatch(id_) and failed and status:
-            told[id_] = in_words(int(failed[1]), (failed[2] or "").strip(), int(status[0]))
+        if not _ID.fullmatch(id_) or failed is None or status is None:
+            continue
+        if int(failed[1]) in _NOT_THE_END:
+            continue
+        # Univa and Altair tell who deleted it, as USER@HOST.
+        who = fields.get("deleted_by", fields.get("qdel_info", "NONE")).strip()
+        words = in_words(int(failed[1]), (failed[2] or "").strip(), int(status[0]))
+        if who != "NONE":
+            words = f"deleted by {who}"
+        elif int(status[0]) in _KILLED:
+            words = _over_limit(fields) or words
+        told[id_] = words
     return told
+
+
+def _over_limit(fields: Mapping[str, str]) -> str:
+    """Words for a job that was killed when it had used up what it had asked for."""
+    for limit, use, what in _LIMITS:
+        asked = re.search(rf"\b{limit}=([^ ,]+)", fields.get("category", ""))
+        most = _amount(asked[1]) if asked else 0.0
+        if asked and 0 < most <= _amount(fields.get(use, "")):
+            return f"over the limit of the batch system for {what} ({limit}={asked[1]})"
+    return ""
+
+
+def _amount(text: str) -> float:
+    """Seconds or bytes: 90, 0:1:30, 89.7s, 300M, 2.996MB; 0 for what is none."""
+    match = _AMOUNT.fullmatch(text.strip())
+    if match is None:
+        return 0.0
+    hours, minutes, number, letter = match.groups("0")
+    return 3600 * int(hours) + 60 * int(minutes) + float(number) * _FACTORS[letter.upper()]
 
 
 def in_words(failed: int, text: str, status: int) -> str:
     """The codes ``failed`` (with qacct's ``text`` for it) and ``exit_status`` of accounting(5)."""
+    if failed in _UNWATCHED:
+        return f"its node failed, or what watches over jobs there ({text or failed})"
     if failed == 37:
         return f"over a limit of the batch system ({text})"
-    if failed == 100 and status == 137:
-        return "killed: deleted, or over a limit of the batch system"
+    if status == _ANNOUNCED or (failed == 100 and status in _KILLED):
+        return "killed: deleted, or over a limit of its queue"
     if failed not in (0, 100):
         return f"failed ({text or failed})"
     if status > 128:

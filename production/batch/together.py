@@ -7,6 +7,7 @@ an array has a note in its spool, by which any manager finds it in the queue.
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,9 @@ from production.batch.base import WRAPPER
 from production.model import JobOrder
 
 NOTE = "array"
+
+_RANGE = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9})(?::([1-9][0-9]{0,8}))?)?", re.ASCII)
+_MOST_INDICES = 1_000_000  # more than any array has
 
 
 @dataclass(frozen=True)
@@ -89,3 +93,15 @@ def divide(jobs: Sequence[JobOrder], largest: int) -> Iterator[Together]:
     for group in groups.values():
         for start in range(0, len(group), largest):
             yield Together(tuple(group[start : start + largest]))
+
+
+def indices(text: str) -> Iterator[int]:
+    """Those that systems write as ``1-7:3,9``; raises ValueError for what makes no sense."""
+    for part in text.split(","):
+        match = _RANGE.fullmatch(part)
+        if match is None:
+            raise ValueError(f"{text[:80]!r} are no indices")
+        first, last = int(match[1]), int(match[2] or match[1])
+        if last - first > _MOST_INDICES:
+            raise ValueError(f"{text[:80]!r} are too many indices")
+        yield from range(first, last + 1, int(match[3] or 1))

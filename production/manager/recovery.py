@@ -131,8 +131,15 @@ def sweep(desk: Desk) -> None:
         )
         if row is not None and row["outcome"] is not None:
             shutil.rmtree(directory, ignore_errors=True)
-            with contextlib.suppress(OSError):
-                (desk.paths.done / directory.name).unlink()
+    sweep_marks(desk)
+
+
+def sweep_marks(desk: Desk) -> None:
+    """Remove marks of jobs whose spool is gone: a job makes its mark after its record is there."""
+    with contextlib.suppress(OSError):
+        for mark in list(desk.paths.done.iterdir()):
+            if not os.path.lexists(desk.paths.done.parent / mark.name):
+                mark.unlink()
 
 
 # --------------------------------------------------------------------------- roll back
