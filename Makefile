@@ -2,6 +2,7 @@
 # make test       everything that is tested; what CI runs
 # make test-fast  the tests that need no servers and no waiting
 # make test-cluster  productions through real batch systems; as root on a Debian machine
+# make test-site BATCH=lsf  the same through your site's own batch system: docs/site-tests.md
 # make lint       types and style
 #
 # Each sets up what it needs in .venv; PYTHON=… chooses the interpreter (3.11 or newer).
@@ -10,12 +11,12 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test test-fast test-slow test-cluster lint clean
+.PHONY: demo test test-fast test-slow test-cluster test-site lint clean
 
 demo: $(VENV)/with-example
 	examples/demo.sh $(BIN)/python
 
-test: lint test-fast test-slow
+test: lint test-fast test-slow test-cluster
 
 test-fast: $(VENV)/with-test
 	$(BIN)/python -m pytest -q -n 2 -m "not slow and not cluster" tests
@@ -25,6 +26,11 @@ test-slow: $(VENV)/with-test
 
 test-cluster: $(VENV)/with-test
 	nice $(BIN)/python -m pytest -q -m cluster --durations=10 tests/cluster
+
+# A site's queues take their time.
+test-site: $(VENV)/with-test
+	@test -n "$(BATCH)" || { echo 'Say which batch system: make test-site BATCH=lsf' >&2; exit 2; }
+	BATCH="$(BATCH)" nice $(BIN)/python -m pytest -q -m site --timeout=7200 --durations=10 tests/cluster
 
 lint: $(VENV)/with-test
 	$(BIN)/ruff check .

@@ -6,13 +6,19 @@ import os
 from collections.abc import Iterator, Mapping
 
 import pytest
+from condor import HTCondor
 from job_orders import Workshop
-from servers import GridEngine, Server, ServerMissingError, Slurm
+from servers import Server, ServerMissingError
+from sge import GridEngine
+from site_kind import SYSTEM, Site
+from slurm import Slurm, SlurmWithoutAccounting
 
 from production.batch import WRAPPER, BatchSystem, open_batch
 from production.model import JobOrder
 
-KINDS: Mapping[str, type[Server]] = {kind.name: kind for kind in (Slurm, GridEngine)}
+OWN_KINDS: Mapping[str, type[Server]] = {kind.name: kind for kind in (Slurm, GridEngine, HTCondor)}
+KINDS: Mapping[str, type[Server]] = {SYSTEM: Site} if SYSTEM else OWN_KINDS
+FURTHER_KINDS: Mapping[str, type[Server]] = {"slurm-alone": SlurmWithoutAccounting}
 
 # Stands before the real command on the PATH: the ordinary user's account, and a note of each call.
 SHIM = """\
@@ -20,14 +26,19 @@ SHIM = """\
 printf '%s\\n' "{name} $*" >> {calls}
 exec {command} "$@"
 """
-COMMANDS = ("sbatch", "squeue", "scancel", "sacct", "qsub", "qstat", "qdel", "qacct")
+COMMANDS = (
+    *("sbatch", "squeue", "scancel", "sacct", "scontrol"),
+    *("qsub", "qstat", "qdel", "qacct", "qalter", "qmove"),
+    *("bsub", "bjobs", "bkill", "bhist", "bacct", "bswitch"),
+    *("condor_submit", "condor_q", "condor_rm", "condor_qedit", "condor_history"),
+)
 
 
 @pytest.fixture(scope="session", params=KINDS)
 def server(request: pytest.FixtureRequest) -> Iterator[Server]:
     """A real batch system on this machine."""
     try:
-        made = KINDS[request.param]()
+        made = {**KINDS, **FURTHER_KINDS}[request.param]()
         made.check_readable(WRAPPER)
         made.start()
     except ServerMissingError as error:
@@ -47,7 +58,10 @@ class Submitter:
         self.bin = self.directory / "bin"
         self.bin.mkdir()
         for name in COMMANDS:
-            command = " ".join(server.as_user([f"/usr/bin/{name}"]))
+            path = server.path_of(name)
+            if path is None:
+                continue
+            command = " ".join(server.as_user([path]))
             shim = self.bin / name
             shim.write_text(SHIM.format(name=name, calls=self._calls, command=command))
             shim.chmod(0o755)
@@ -60,7 +74,10 @@ class Submitter:
 
     def open(self, **options: object) -> BatchSystem:
         """The batch system, as a manager that has just started opens it."""
-        return open_batch(self.server.name, options)
+        given = options.pop("options", [])
+        queue = {"queue": self.server.queue} if self.server.queue else {}
+        every: dict[str, object] = {**queue, "options": [*self.server.options, *given]}  # type: ignore[misc]
+        return open_batch(self.server.name, {**every, **options})
 
     def calls(self, name: str) -> list[str]:
         """The arguments with which a command has been called so far."""

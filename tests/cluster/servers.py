@@ -20,7 +20,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 USER = "prodtest"
-PATIENCE = 120.0  # seconds; only for the day on which something does not happen
+# Seconds; only for the day on which something does not happen, and for a site's queues.
+PATIENCE = float(os.environ.get("SITE_PATIENCE", "120"))
 
 
 class ServerMissingError(Exception):
@@ -40,6 +41,13 @@ class Server(ABC):
     some_options: Sequence[str]  # harmless ones
     word_for_cancelled: str | None  # None: of a job that never started there is no account
     takes_what_it_did_not_answer: bool  # a submission that timed out becomes a job later on
+    node: Sequence[str] = ()  # the daemons of the machine that can crash
+    guard = ""  # how the names of the processes begin that stand between these and a job
+    queries_a_poll = 2  # by user, and since the tests' own process is root's, by id as well
+    options: Sequence[str] = ()  # with which everything is submitted
+    queue: str | None = None
+    other_queue: str | None = None  # into which jobs can be moved
+    knows_its_queues = True  # and moves jobs to no other
 
     def __init__(self) -> None:
         if os.geteuid() != 0:
@@ -61,8 +69,16 @@ class Server(ABC):
         """Start all daemons and wait until jobs can run."""
 
     @abstractmethod
+    def start_brain(self) -> None:
+        """Start the daemon that takes submissions and answers queries."""
+
+    @abstractmethod
     def end_all_jobs(self) -> None:
         """End what a test has left in the queue."""
+
+    def path_of(self, command: str) -> str | None:
+        """Where a command is, whatever stands before it on the PATH; None: nowhere."""
+        return f"/usr/bin/{command}"
 
     def as_user(self, argv: Sequence[str]) -> list[str]:
         """The command under the user's account.
@@ -111,6 +127,30 @@ class Server(ABC):
         """End ``freeze``."""
         self._daemons[self.brain].send_signal(signal.SIGCONT)
 
+    def kill_brain(self) -> None:
+        """End the server without a warning; ``start_brain`` brings it back."""
+        self.kill(self.brain)
+
+    def kill(self, name: str) -> None:
+        """End a daemon without a warning."""
+        self._daemons[name].kill()
+        self._daemons.pop(name).wait()
+
+    def crash_node(self) -> None:
+        """A machine with all jobs on it, and what belongs to them there, is suddenly no more."""
+        for name in self.node:
+            self.kill(name)
+        for entry in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                guard = (entry / "comm").read_text().startswith(self.guard)
+                ours = str(self.base).encode() in (entry / "environ").read_bytes()
+                if guard and ours:
+                    os.kill(int(entry.name), signal.SIGKILL)
+
+    def repair_node(self) -> None:
+        """End ``crash_node``."""
+        raise NotImplementedError
+
     def stop(self) -> None:
         """End all daemons and jobs, and remove everything."""
         if self.brain in self._daemons:
@@ -136,6 +176,14 @@ class Server(ABC):
                 cwd=self.base,
                 start_new_session=True,
             )
+
+    def _must(self, *argv: str) -> str:
+        """What a command prints without which there is no server."""
+        done = self.run(*argv)
+        if done.returncode:
+            self.stop()
+            raise ServerMissingError(f"{' '.join(argv)} failed: {done.stdout}{done.stderr}")
+        return done.stdout
 
     def _until(self, condition: Callable[[], bool], what: str) -> None:
         deadline = time.monotonic() + 60
@@ -191,271 +239,3 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-# --------------------------------------------------------------------------- SLURM
-
-SLURM_CONF = """\
-ClusterName=tests
-SlurmctldHost={host}(127.0.0.1)
-SlurmctldPort={port}
-SlurmUser=root
-AuthType=auth/munge
-AuthInfo=socket={base}/munge.socket
-StateSaveLocation={base}/state
-SlurmctldPidFile={base}/slurmctld.pid
-SlurmctldLogFile={base}/slurmctld.log
-SlurmdPidFile={base}/slurmd.%n.pid
-SlurmdLogFile={base}/slurmd.%n.log
-SlurmdSpoolDir={base}/%n
-# without cgroups and systemd, with more processors than there are
-ProctrackType=proctrack/linuxproc
-TaskPlugin=task/none
-MpiDefault=none
-SlurmdParameters=config_overrides
-SelectType=select/cons_tres
-SelectTypeParameters=CR_Core
-ReturnToService=2
-SchedulerParameters=sched_interval=2,bf_interval=5,batch_sched_delay=0
-MinJobAge=300
-InactiveLimit=0
-KillWait=5
-MessageTimeout=10
-SlurmctldTimeout=30
-SlurmdTimeout=30
-AccountingStorageType=accounting_storage/none
-NodeName=n[1-2] NodeHostname={host} NodeAddr=127.0.0.1 Port=[{node1},{node2}] CPUs=4 RealMemory=4000
-PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE
-PartitionName=short Nodes=n1 MaxTime=10
-"""
-
-
-class Slurm(Server):
-    """munged, slurmctld, and two slurmd of four processors; no accounting."""
-
-    name = "slurm"
-    packages = ("slurm-wlm", "munge")
-    commands = ("sbatch", "slurmctld", "slurmd", "munged")
-    brain = "slurmctld"
-    submission = "sbatch"
-    query = "squeue"
-    hold = ("--hold",)
-    some_options = ("--nice=10", "--comment=tests")
-    word_for_cancelled = "cancelled (CANCELLED)"
-    takes_what_it_did_not_answer = True
-
-    @property
-    def environment(self) -> Mapping[str, str]:
-        """See Server."""
-        return {"SLURM_CONF": str(self.base / "slurm.conf")}
-
-    def start(self) -> None:
-        """See Server."""
-        base = self.base
-        text = SLURM_CONF.format(
-            host=socket.gethostname().partition(".")[0],
-            base=base,
-            port=free_port(),
-            node1=free_port(),
-            node2=free_port(),
-        )
-        (base / "slurm.conf").write_text(text)
-        # Release 22.05 always loads a cgroup plugin; this one works where there are none.
-        (base / "cgroup.conf").write_text("CgroupPlugin=cgroup/v1\nCgroupAutomount=no\n")
-        (base / "munge.key").write_bytes(os.urandom(128))
-        (base / "munge.key").chmod(0o600)
-        files = [
-            f"--{what}={base}/munge.{suffix}"
-            for what, suffix in (
-                ("key-file", "key"),
-                ("pid-file", "pid"),
-                ("log-file", "log"),
-                ("seed-file", "seed"),
-                ("socket", "socket"),
-            )
-        ]
-        self._spawn("munged", "/usr/sbin/munged", "--foreground", *files)
-        self._until((base / "munge.socket").exists, "munged's socket")
-        self._spawn("slurmctld", "/usr/sbin/slurmctld", "-D", "-f", str(base / "slurm.conf"))
-        for node in ("n1", "n2"):
-            (base / node).mkdir()
-            conf = str(base / "slurm.conf")
-            self._spawn(node, "/usr/sbin/slurmd", "-D", "-N", node, "-f", conf)
-        self._until(self._ready, "two idle nodes")
-
-    def end_all_jobs(self) -> None:
-        """See Server."""
-        self.run("scancel", f"--user={USER}")
-
-    def _ready(self) -> bool:
-        return self.run("sinfo", "--noheader", "-N", "-o", "%t").stdout.split().count("idle") >= 2
-
-
-# --------------------------------------------------------------------------- Grid Engine
-
-BOOTSTRAP = """\
-admin_user root
-default_domain none
-ignore_fqdn false
-spooling_method berkeleydb
-spooling_lib libspoolb
-spooling_params {base}/spool
-binary_path /usr/sbin
-qmaster_spool_dir {base}/qmaster
-security_mode none
-listener_threads 2
-worker_threads 2
-scheduler_threads 1
-"""
-
-# What differs from Debian's defaults: everything sooner, and no mail.
-SGE_GLOBAL = {
-    "execd_spool_dir": "{base}/execd",
-    "mailer": "/bin/true",
-    "load_report_time": "00:00:02",
-    "reporting_params": "accounting=true reporting=false flush_time=00:00:01 joblog=false "
-    "sharelog=00:00:00 accounting_flush_time=00:00:01",
-}
-SGE_SCHEDULER = {
-    "schedule_interval": "0:0:1",
-    "flush_submit_sec": "1",
-    "flush_finish_sec": "1",
-    "job_load_adjustments": "NONE",
-    "load_adjustment_decay_time": "0:0:0",
-}
-SGE_HOST = """\
-hostname {host}
-load_scaling NONE
-complex_values NONE
-user_lists NONE
-xuser_lists NONE
-projects NONE
-xprojects NONE
-usage_scaling NONE
-report_variables NONE
-"""
-SGE_ENVIRONMENT = """\
-pe_name smp
-slots 99
-user_lists NONE
-xuser_lists NONE
-start_proc_args /bin/true
-stop_proc_args /bin/true
-allocation_rule $pe_slots
-control_slaves FALSE
-job_is_first_task TRUE
-urgency_slots min
-accounting_summary FALSE
-qsort_args NONE
-"""
-# It takes any load: a machine under test is always busy.
-SGE_QUEUE = {
-    "qname": "all.q",
-    "hostlist": "{host}",
-    "load_thresholds": "NONE",
-    "pe_list": "smp",
-    "slots": "8",
-    "shell": "/bin/bash",
-    "shell_start_mode": "unix_behavior",
-}
-
-
-class GridEngine(Server):
-    """sge_qmaster and one sge_execd with eight slots, accounting in a file."""
-
-    name = "sge"
-    packages = ("gridengine-master", "gridengine-exec", "gridengine-client")
-    commands = ("qsub", "sge_qmaster", "sge_execd")
-    brain = "qmaster"
-    submission = "qsub"
-    query = "qstat"
-    hold = ("-h",)
-    some_options = ("-p", "-10", "-ac", "comment=tests")
-    word_for_cancelled = None
-    takes_what_it_did_not_answer = False
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._ports = {"SGE_QMASTER_PORT": str(free_port()), "SGE_EXECD_PORT": str(free_port())}
-
-    @property
-    def environment(self) -> Mapping[str, str]:
-        """See Server."""
-        return {"SGE_ROOT": str(self.base / "root"), "SGE_CELL": "default", **self._ports}
-
-    def start(self) -> None:
-        """See Server."""
-        base, host = self.base, socket.gethostname()
-        common = base / "root" / "default" / "common"
-        common.mkdir(parents=True)
-        for name in ("qmaster/job_scripts", "execd", "spool"):
-            (base / name).mkdir(parents=True)
-        for name in ("bin", "lib", "util", "utilbin"):
-            (base / "root" / name).symlink_to(f"/var/lib/gridengine/{name}")
-        (common / "bootstrap").write_text(BOOTSTRAP.format(base=base))
-        (common / "act_qmaster").write_text(f"{host}\n")
-        # All names of the loopback interface are one host: which is first differs.
-        names = [host, "localhost"]
-        for line in Path("/etc/hosts").read_text().splitlines():
-            if line.startswith(("127.", "::1")):
-                names += [name for name in line.split()[1:] if name not in names]
-        (common / "host_aliases").write_text(" ".join(names) + "\n")
-        self._fill_spool()
-        self._spawn("qmaster", "/usr/sbin/sge_qmaster", SGE_ND="true")
-        self._until(lambda: self.run("qconf", "-sconf").returncode == 0, "qmaster's answer")
-        self._configure(host)
-        self._spawn("execd", "/usr/sbin/sge_execd", SGE_ND="true")
-        self._until(self._ready, "a report of the node")
-
-    def end_all_jobs(self) -> None:
-        """See Server."""
-        self.run("qdel", "-f", "-u", USER)
-
-    def _fill_spool(self) -> None:
-        share, tools = "/usr/share/gridengine", "/usr/lib/gridengine"
-        defaults = Path(f"{share}/default-configuration").read_text()
-        (self.base / "global").write_text(self._changed(defaults, SGE_GLOBAL))
-        for argv in (
-            (f"{tools}/spoolinit", "berkeleydb", "libspoolb", str(self.base / "spool"), "init"),
-            (f"{tools}/spooldefaults", "configuration", str(self.base / "global")),
-            (f"{tools}/spooldefaults", "complexes", f"{share}/util/resources/centry"),
-            (f"{tools}/spooldefaults", "usersets", f"{share}/util/resources/usersets"),
-            (f"{tools}/spooldefaults", "managers", "root"),
-        ):
-            self._must(*argv)
-
-    def _configure(self, host: str) -> None:
-        scheduler = self._must("qconf", "-ssconf")
-        queue = self._must("qconf", "-sq")  # the template
-        for option, text in (
-            ("-Msconf", self._changed(scheduler, SGE_SCHEDULER)),
-            ("-Ae", SGE_HOST.format(host=host)),
-            ("-Ap", SGE_ENVIRONMENT),
-            ("-Aq", self._changed(queue, SGE_QUEUE)),
-        ):
-            path = self.base / "object"
-            path.write_text(text)
-            self._must("qconf", option, str(path))
-        self.run("qconf", "-as", host)
-
-    def _changed(self, text: str, changes: Mapping[str, str]) -> str:
-        """An object's text with some of its lines replaced."""
-        host = socket.gethostname()
-        lines = []
-        for line in text.splitlines():
-            key = line.split(" ")[0].split("\t")[0]
-            if key in changes:
-                line = f"{key} {changes[key].format(base=self.base, host=host)}"
-            lines.append(line)
-        return "\n".join(lines) + "\n"
-
-    def _must(self, *argv: str) -> str:
-        done = self.run(*argv)
-        if done.returncode:
-            self.stop()
-            raise ServerMissingError(f"{' '.join(argv)} failed: {done.stdout}{done.stderr}")
-        return done.stdout
-
-    def _ready(self) -> bool:
-        lines = self.run("qhost").stdout.splitlines()
-        return bool(lines) and lines[-1].split()[3:4] not in ([], ["-"])

@@ -2,55 +2,22 @@
 
 from __future__ import annotations
 
+import re
 import signal
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 
 import pytest
-from experiment import Experiment, ManagerProcess
+from on_cluster import OnCluster
 from servers import Server
 
-pytestmark = [pytest.mark.cluster, pytest.mark.slow]
+pytestmark = [pytest.mark.cluster, pytest.mark.site, pytest.mark.slow]
 
 RUNS = range(1, 13)
-
-# A submission that takes its time, so that several runs are ready for the next one.
-SLOW = '#!/bin/sh\nsleep 0.3\nexec /usr/bin/{name} "$@"\n'
-
-
-class OnCluster(Experiment):
-    """The experiment of an ordinary user of a batch system."""
-
-    def __init__(self, directory: Path, server: Server, arrays: bool) -> None:
-        self._server = server
-        self.arrays = arrays
-        super().__init__(directory, RUNS)
-        word = str(arrays).lower()
-        self.configure(
-            **{
-                f"batch__{server.name}": f"arrays = {word}",
-                "environment__variables": "".join(
-                    f'{name} = "{self.environment[name]}"\n' for name in ("EXPERIMENT", "PATH")
-                ),
-            }
-        )
-        self.add_command(server.submission, SLOW.format(name=server.submission))
-        server.give_to_user(directory)
-
-    @property
-    def environment(self) -> dict[str, str]:
-        """What the user's login has."""
-        return {**super().environment, **self._server.environment}
-
-    def start(self, *arguments: str, patch: str = "", prefix: Sequence[str] = ()) -> ManagerProcess:
-        """A manager of the user's, with this batch system."""
-        prefix = [*self._server.as_user(prefix)]
-        return super().start(f"--batch={self._server.name}", *arguments, patch=patch, prefix=prefix)
 
 
 @pytest.fixture(params=[True, False], ids=["arrays", "single"])
 def lab(server: Server, request: pytest.FixtureRequest) -> Iterator[OnCluster]:
-    made = OnCluster(server.new_directory(), server, request.param)
+    made = OnCluster(server.new_directory(), server, RUNS, arrays=request.param)
     try:
         yield made
     finally:
@@ -66,7 +33,8 @@ def test_a_production_in_which_all_goes_well(lab: OnCluster) -> None:
     lab.finish()
     assert lab.completions() == once()
     jobs = [str(job) for (job,) in lab.rows("SELECT job FROM attempt")]
-    assert any(not job.isdecimal() for job in jobs) == lab.arrays
+    submissions = {re.split("[^0-9]", job)[0] for job in jobs}
+    assert (len(submissions) < len(jobs)) == lab.arrays
 
 
 def test_a_manager_is_killed_in_the_middle(lab: OnCluster) -> None:
