@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 from bookkeeping import Bookkeeping, bookkeeping
-from desks import RUN, Office, end_well, wait
+from desks import RUN, Office, end_badly, end_well, wait
 
 from production.manager.desk import Desk
 from production.manager.jobs import Jobs
 from production.manager.work import Phase
-from production.model import Claim, JobState
+from production.model import Claim, JobOrder, JobState
 
 
 @pytest.fixture
@@ -110,3 +110,43 @@ def test_a_job_that_perhaps_never_was_needs_no_accounting(
     look(office, jobs)
     office.until(lambda: office.status == "N")
     assert "its submission was not answered" in str(books.cell("SELECT reason FROM attempt"))
+
+
+def end_by_signal(job: JobOrder) -> None:
+    """Leave behind what a job leaves that was ended from outside."""
+    end_badly(job)
+    record = job.spool / "record"
+    text = record.read_text().replace("exit_code=3", "exit_code=143\nsignal=15")
+    record.write_text(text.replace("reason=it is broken\n", ""))
+
+
+def test_what_the_batch_system_says_of_a_job_that_it_ended(
+    books: Bookkeeping, tmp_path: Path
+) -> None:
+    office, _, jobs = held(books, tmp_path, max_attempts=1)
+    office.batch.accounting_lag = 1000.0
+    end_by_signal(office.batch.submitted[0])
+    office.batch.state, office.batch.why = JobState.GONE, ""
+    look(office, jobs)
+    look(office, jobs)
+    assert office.status == "R"  # nobody has said why yet
+    office.batch.why = "cancelled by bob"
+    look(office, jobs)
+    office.until(lambda: office.status == "E")
+    reason = str(books.cell("SELECT reason FROM attempt"))
+    assert reason.startswith("killed by SIGTERM: ended from outside")
+    assert reason.endswith("; the batch system says: cancelled by bob")
+
+
+def test_a_job_that_was_ended_is_not_waited_for_without_end(
+    books: Bookkeeping, tmp_path: Path
+) -> None:
+    office, _, jobs = held(books, tmp_path, max_attempts=1)
+    office.batch.accounting_lag = 0.05
+    end_by_signal(office.batch.submitted[0])
+    office.batch.state, office.batch.why = JobState.GONE, ""
+    look(office, jobs)
+    time.sleep(0.06)
+    look(office, jobs)
+    office.until(lambda: office.status == "E")
+    assert "batch system says" not in str(books.cell("SELECT reason FROM attempt"))

@@ -44,21 +44,32 @@ _SIGNALS: Mapping[str, str] = {
     "SIGPIPE": "a program that it wrote to was gone",
 }
 
+_FROM_OUTSIDE = frozenset(
+    (signal.SIGTERM, signal.SIGKILL, signal.SIGINT, signal.SIGXCPU, signal.SIGUSR1, signal.SIGUSR2)
+)
+
 _TAIL = 65536  # bytes of a log in which its last line is looked for
 _LONGEST = 200  # characters of it that are shown
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 
 
-def judge(record: JobRecord, exit_codes: Mapping[int, str], elog: Path) -> Verdict:
+def was_ended_from_outside(record: JobRecord) -> bool:
+    """Whether the batch system may know better why a job ended than the job itself."""
+    return record.signal in _FROM_OUTSIDE and record.exit_code not in WRAPPER_EXIT_CODES
+
+
+def judge(record: JobRecord, exit_codes: Mapping[int, str], elog: Path, why: str = "") -> Verdict:
     """How the attempt ended that left ``record``.
 
-    ``exit_codes``: the recipe's words for the payload's own.  Where nobody gave a reason, the last
-    line of the error log ``elog`` has to do.
+    ``exit_codes``: the recipe's words for the payload's own.  ``why``: what the batch system says
+    of its end.  Where nobody gave a reason, the last line of the error log ``elog`` has to do.
     """
     if record.phase == "done" and record.exit_code == 0:
         return Verdict(ok=True, exit_code=0, record=record)
     reason, spoken = _reason(record, exit_codes)
+    if why and was_ended_from_outside(record):
+        reason, spoken = f"{reason}; the batch system says: {why}", True
     if not spoken:
         reason += _last_words(elog)
     return Verdict(ok=False, reason=reason, exit_code=record.exit_code, record=record)

@@ -159,14 +159,17 @@ class Jobs:
                 self._desk.say(str(result.trouble), level="warning")
         elif result.asked:
             self._query_rest.over()
-        for work in result.ended:
-            self._settle(work)
         now = time.monotonic()
+        for work in (*result.ended, *result.gone):
+            work.missing_since = work.missing_since or now
+            work.why = work.given_up or result.reasons.get(work.name, work.why)
+        for work in result.ended:
+            waits = work in result.killed and not work.why
+            if not waits or now - work.missing_since >= work.batch.accounting_lag:
+                self._settle(work)
         for work in result.gone:
             # Its exit record may still be on its way through a network filesystem, and its
             # accounting on its way to a file or database.
-            work.missing_since = work.missing_since or now
-            work.why = work.given_up or result.reasons.get(work.name, work.why)
             grace = self._desk.settings.record_grace
             if work.job is not None and not work.why:
                 grace = max(grace, work.batch.accounting_lag)

@@ -27,7 +27,7 @@ from production.job import clean
 from production.job.fence import REVOKED, revoke
 from production.job.orders import write_orders
 from production.job.record import RECORD, read_record
-from production.job.verdict import judge, lost
+from production.job.verdict import judge, lost, was_ended_from_outside
 from production.manager.plan import MODULES_NAME
 from production.manager.work import Work
 from production.model import (
@@ -51,7 +51,8 @@ class Look:
     gone: Sequence[Work]  # no record, and the batch system does not know them
     known: Sequence[Work]  # pending, held or running
     held: Collection[Work] = ()  # do not go on by themselves
-    # Why jobs of ``gone`` ended and those of ``held`` are, by name.
+    killed: Collection[Work] = ()  # of ``ended``: from outside, and it is not known yet why
+    # Why jobs of ``gone`` and ``killed`` ended and those of ``held`` are, by name.
     reasons: Mapping[str, str] = field(default_factory=dict)
     asked: bool = True
     trouble: QueryFailed | None = None  # the batch system did not answer: nothing is known
@@ -86,23 +87,41 @@ def look(works: Sequence[Work], ask: bool) -> Look:
     """See which jobs have ended: one listing of records, and one query for the others."""
     marked = _done_marks(works)
     ended = [work for work in works if work.spool in marked]
+    killed = [work for work in ended if _wants_a_reason(work)]
     others = [work for work in works if work.spool not in marked]
-    if not others or not ask:
-        return Look(ended, [], [], asked=ask)
+    if not ask or not (others or killed):
+        return Look(ended, [], [], killed=frozenset(killed), asked=ask)
     try:
-        states = _poll(others)
+        states = _poll([*others, *killed])
     except (QueryFailed, CommandError) as error:
         trouble = error if isinstance(error, QueryFailed) else _as_query_failed(error)
-        return Look(ended, [], [], trouble=trouble)
+        return Look(ended, [], [], killed=frozenset(killed), trouble=trouble)
     of: dict[JobState, list[Work]] = {state: [] for state in JobState}
     for work in others:
         of[states.get(work.name, JobState.GONE)].append(work)
     gone: list[Work] = []
     for work in of[JobState.GONE]:
-        (ended if has_record(work) else gone).append(work)
+        if not has_record(work):
+            gone.append(work)
+            continue
+        ended.append(work)
+        if _wants_a_reason(work):
+            killed.append(work)
     held = of[JobState.HELD]
     known = [*of[JobState.PENDING], *of[JobState.RUNNING], *held]
-    return Look(ended, gone, known, frozenset(held), _reasons([*gone, *held]))
+    reasons = _reasons([*gone, *killed, *held])
+    return Look(ended, gone, known, frozenset(held), frozenset(killed), reasons)
+
+
+def _wants_a_reason(work: Work) -> bool:
+    """Whether to ask the batch system why a job ended that left its record."""
+    if work.why or work.adopted or not work.batch.accounting_lag:
+        return False
+    try:
+        record = read_record(work.spool)
+    except (RecordDamaged, SpoolTrouble):
+        return False
+    return record is not None and was_ended_from_outside(record)
 
 
 def _poll(works: Sequence[Work]) -> dict[str, JobState]:
@@ -181,7 +200,7 @@ def _verdict(work: Work, record: JobRecord | None) -> Verdict:
     elog = work.paths.logs(work.claim)[1]
     if record is None:
         return lost(elog, work.why)
-    verdict = judge(record, work.paths.recipe.exit_codes, elog)
+    verdict = judge(record, work.paths.recipe.exit_codes, elog, work.why)
     if not verdict.ok:
         return verdict
     expected = {plan.name for plan in work.paths.outputs(work.claim)}
