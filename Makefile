@@ -2,6 +2,7 @@
 # make test       everything that is tested; what CI runs
 # make test-fast  the tests that need no servers and no waiting
 # make test-cluster  productions through real batch systems; as root on a Debian machine
+# make test-campaign  1000 jobs through each system with a scheduler that fails all the time
 # make test-site BATCH=lsf  the same through your site's own batch system: docs/site-tests.md
 # make lint       types and style
 #
@@ -11,7 +12,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test test-fast test-slow test-cluster test-site lint clean
+.PHONY: demo test test-fast test-slow test-cluster test-campaign test-site lint clean
 
 demo: $(VENV)/with-example
 	examples/demo.sh $(BIN)/python
@@ -26,6 +27,9 @@ test-slow: $(VENV)/with-test
 
 test-cluster: $(VENV)/with-test
 	nice $(BIN)/python -m pytest -q -m cluster --durations=10 tests/cluster
+
+test-campaign: $(VENV)/with-test
+	CAMPAIGN_RUNS=1000 nice $(BIN)/python -m pytest -q -rP tests/test_flapping_schedulers.py
 
 # A site's queues take their time.
 test-site: $(VENV)/with-test

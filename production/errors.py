@@ -23,6 +23,12 @@ when the error ends it; docs/exit-codes.md lists them all, and a test keeps that
     ├── DisplayUnavailable    41   the terminal cannot show it
     ├── TooManyFailures       42   something common to all jobs must be broken
     ├── RequestUnheeded       43   a running manager did not do what it was asked
+    ├── SetupDoubtful         44   the doctor has warnings
+    ├── SetupBroken           45   the doctor has found errors
+    ├── FilesAmiss            46   files are not what the bookkeeping says
+    ├── BackupUnusable        47
+    ├── ChangeRefused         48   runs are not as they would have to be
+    ├── FileUnwritable        49   one that a command was to write
     └── Interrupted          128+signal
 """
 
@@ -305,6 +311,42 @@ class RunsFailed(ProductionError):
     """
 
     exit_code = 40
+
+
+class SetupDoubtful(ProductionError):
+    """{warnings} warnings: {checks}. What to do is told with each."""
+
+    exit_code = 44
+
+
+class SetupBroken(ProductionError):
+    """{errors} errors and {warnings} warnings: {checks}. What to do is told with each."""
+
+    exit_code = 45
+
+
+class FilesAmiss(ProductionError):
+    """{count} things are not as recorded. Nothing was changed."""
+
+    exit_code = 46
+
+
+class BackupUnusable(ProductionError):
+    """{path} cannot be restored: {what}. Nothing was made of it."""
+
+    exit_code = 47
+
+
+class ChangeRefused(ProductionError):
+    """{what}"""
+
+    exit_code = 48
+
+
+class FileUnwritable(ProductionError):
+    """{path} cannot be written: {what}"""
+
+    exit_code = 49
 
 
 class RequestUnheeded(ProductionError):

@@ -154,6 +154,26 @@ class OutputFile:
 
 
 @dataclass(frozen=True)
+class RecordedFile:
+    """A file as the bookkeeping has it; None: not known, as in productions that were imported."""
+
+    name: str
+    path: Path
+    size: int | None = None
+    sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class RecordedRun:
+    """A finished run as the bookkeeping has it."""
+
+    run: int
+    attempt: int
+    outputs: tuple[RecordedFile, ...]
+    logs: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
 class Verdict:
     """How an attempt ended, in words that a physicist understands."""
 

@@ -33,6 +33,7 @@ HOST = "127.0.0.1"
 LOGIN = ("mu2e", "secret")
 RUNS = (2091, 2092, 2093)
 RAW_SIZE = 200_000  # bytes
+DEFAULTS = 'pause = 0.2\nspacelim = "100%"\nback_off = 0.5'  # of the configuration
 
 RECIPE = """\
 name = "count"
@@ -166,7 +167,7 @@ class Experiment:
             "archive": f'url = "{self.archive_url}"',
             "batch.local": "slots = 3",
             "space": 'probe = "statvfs"',
-            "defaults": 'pause = 0.2\nspacelim = "100%"\nback_off = 0.5',
+            "defaults": DEFAULTS,
             **{name.replace("__", "."): text for name, text in sections.items()},
         }
         text = "".join(f"[{name}]\n{text}\n" for name, text in tables.items())

@@ -21,11 +21,22 @@ pytestmark = pytest.mark.slow
 
 START = ("--production=alcapana", "--new=alcapana_v1")
 # All commands that open the database; those that only read it are content with less.
-READING = (["status"], ["datasets", "list"])
+READING = (
+    ["status"],
+    ["datasets", "list"],
+    ["history", "2091"],
+    ["trace", "2091", "--production=alcapana"],
+    ["audit", "2091"],
+    ["export", "--production=alcapana"],
+    ["recover", "--dry-run"],
+)
 WRITING = (
     ["run", "--production=alcapana"],
     ["datasets", "add", "Al50", "2500-2510"],
     ["retry", "--production=alcapana"],
+    ["release", "2091", "--production=alcapana"],
+    ["recover"],
+    ["vacuum"],
 )
 # The tables of a database of 2014 besides those of its productions.
 OLD = (

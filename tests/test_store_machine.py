@@ -39,7 +39,7 @@ from production.model import (
 )
 from production.store import datasets, managers
 from production.store.datasets import Label
-from production.store.productions import retry
+from production.store.interventions import retry
 from production.store.runs import RunStore
 
 RUNS = range(1, 7)
@@ -270,7 +270,7 @@ class BookkeepingMachine(RuleBasedStateMachine):
             for (id_, run), known in sorted(self.runs.items())
             if id_ == production.id and known.status == "E"
         ]
-        assert retry(self.books.db, production, []) == expected
+        assert retry(self.books.db, production) == expected
         for run in expected:
             self.sent_back(self.runs[production.id, run])
 

@@ -26,7 +26,8 @@ from bookkeeping import (
 )
 
 from production.model import Claim, Status
-from production.store.productions import retry
+from production.store.choice import RunChoice
+from production.store.interventions import retry
 from production.store.runs import RunStore
 from production.store.views import view_statements
 
@@ -319,12 +320,12 @@ def test_an_untouched_run_can_be_removed(books: Bookkeeping, by_hand: By) -> Non
 def test_failed_runs_are_tried_again_with_a_clean_count(
     books: Bookkeeping, store: RunStore
 ) -> None:
-    assert retry(books.db, store.production, [E, F, 99]) == [E]
-    assert retry(books.db, store.production, []) == []
+    assert retry(books.db, store.production, RunChoice([E, F, 99])) == [E]
+    assert retry(books.db, store.production) == []
     claims = {claim.run: claim for claim in store.claim(9, GOLD)}
     assert claims[E] == Claim(E, attempt=2, token=2, failures=0)
     store.apply([failed(claims[E], max_attempts=1)])
-    assert retry(books.db, store.production, []) == [E]
+    assert retry(books.db, store.production) == [E]
 
 
 # --------------------------------------------------------------------------- writing: refused

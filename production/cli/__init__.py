@@ -29,6 +29,16 @@ COMMANDS = {
     "set": "change how many jobs or runs, or how much space, managers use",
     "stop": "have managers begin nothing more, and end when their jobs have ended",
     "kill": "have managers cancel their jobs, return their runs, and end",
+    "history": "show all attempts at runs, in all productions",
+    "trace": "tell what an output was made from: the whole way back",
+    "audit": "check that the files are what the bookkeeping says",
+    "doctor": "check all that the work depends on, and tell what to do",
+    "backup": "make a consistent copy, or a text for git, while managers work",
+    "restore": "make a database from a backup",
+    "release": "give claims back that have no job yet",
+    "recover": "show who holds runs, and take back what the dead have left",
+    "export": "write a production's runs as CSV or JSON",
+    "vacuum": "give space in the database's file back",
     "migrate": "bring a database of an older version of this program up to date",
 }
 

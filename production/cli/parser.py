@@ -56,6 +56,54 @@ def add_database(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_production(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
+    """The options that name a production."""
+    parser.add_argument(
+        "--production",
+        metavar="PROD_TYPE",
+        required=required,
+        help="The production type." if required else "Only productions of this type.",
+    )
+    newest = "(Default: the highest of that type)" if required else "(Default: all)"
+    parser.add_argument(
+        "--version",
+        metavar="#",
+        type=number(int, "a version number", 0, 10**6),
+        help=f"Version of the production. {newest}",
+    )
+
+
+def add_runs(parser: argparse.ArgumentParser, otherwise: str) -> None:
+    """Runs by number or by dataset; ``otherwise``: which are meant when neither is given."""
+    from production.store.datasets import parse_runs
+
+    parser.add_argument(
+        "runs",
+        metavar="RUNS",
+        nargs="?",
+        type=converter(parse_runs),
+        default=[],
+        help=f"such as 2091-2103,2119 (Default: {otherwise})",
+    )
+    parser.add_argument(
+        "--dataset",
+        metavar="SET",
+        action="append",
+        default=[],
+        help="Only runs of dataset SET; may be given several times.",
+    )
+
+
+def add_config(parser: argparse.ArgumentParser) -> None:
+    """Where the configuration is."""
+    parser.add_argument(
+        "--config",
+        metavar="FILE",
+        type=path,
+        help="The configuration. (Default: production.toml beside the database)",
+    )
+
+
 def add_output(parser: argparse.ArgumentParser) -> None:
     """How results are printed."""
     parser.add_argument(

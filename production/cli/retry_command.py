@@ -1,44 +1,94 @@
-"""Have runs that stand at E tried again: all of a production, or those named."""
+"""Have runs tried again that stand at E, or, with --status=F, done again that are finished.
+
+All of a production's runs at E, or those that are named, of a dataset, or failed for a reason.
+"""
 
 from __future__ import annotations
 
 import argparse
+import os
+from typing import TYPE_CHECKING
 
-from production.cli.parser import add_database, converter, number
+from production.cli.parser import add_database, add_production, add_runs, word
+from production.errors import ChangeRefused, UsageError
+
+if TYPE_CHECKING:
+    from production.model import Production
+    from production.store.connection import Database
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    from production.store.datasets import parse_runs
-
+    add_runs(parser, "all that stand there")
     parser.add_argument(
-        "runs",
-        metavar="RUNS",
-        nargs="?",
-        type=converter(parse_runs),
-        help="such as 2091-2103,2119 (Default: all runs at E)",
+        "--status",
+        choices=("E", "F"),
+        default="E",
+        help="E: failed runs. F: finished ones, which needs --again. (Default: E)",
     )
     parser.add_argument(
-        "--production", metavar="PROD_TYPE", required=True, help="The production type."
+        "--reason",
+        metavar="TEXT",
+        type=word,
+        help="Only runs whose latest failure has TEXT in its reason.",
     )
     parser.add_argument(
-        "--version",
-        metavar="#",
-        type=number(int, "a version number", 0, 10**6),
-        help="Version of the production. (Default: the highest of that type)",
+        "--again",
+        action="store_true",
+        help="Do finished runs again: their outputs must have been moved away or removed.",
     )
+    add_production(parser)
     add_database(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """Do it."""
-    from production.store import productions
+    from production.model import Status
+    from production.store import interventions, productions
+    from production.store.choice import RunChoice
     from production.store.connection import Database
 
+    chosen = RunChoice(options.runs, options.dataset)
+    status, reason = Status(options.status), options.reason or ""
+    if status is Status.FINISHED and not (options.again and chosen):
+        raise UsageError(
+            text="finished runs are done again only when they are named (RUNS or --dataset) and "
+            "--again is given"
+        )
+    if options.again and status is not Status.FINISHED:
+        raise UsageError(text="--again is for finished runs: --status=F")
     with Database(options.database) as db:
+        chosen.check(db)
         production = productions.find(db, options.production, options.version)
-        sent_back = productions.retry(db, production, options.runs or ())
-    print(f"{production.label}: {len(sent_back)} runs will be tried again: {sent_back}")
-    if others := sorted(set(options.runs or ()) - set(sent_back)):
-        print(f"{production.label}: these do not stand at E and stay as they are: {others}")
+        if status is Status.FINISHED:
+            runs = interventions.standing_at(db, production, chosen, status, reason)
+            _check_no_outputs(db, production, runs)
+            chosen = RunChoice(runs) if runs else chosen
+        sent_back = interventions.retry(db, production, chosen, status, reason)
+    again = "tried" if status is Status.ERROR else "done"
+    print(f"{production.label}: {len(sent_back)} runs will be {again} again: {sent_back}")
+    if others := sorted(set(options.runs) - set(sent_back)):
+        where = f"at {status}{' with that reason' if reason else ''}"
+        print(f"{production.label}: these do not stand {where} and stay as they are: {others}")
     return 0
+
+
+def _check_no_outputs(db: Database, production: Production, runs: list[int]) -> None:
+    """Refuse while an output is there: no job overwrites one, so the new attempts would fail."""
+    from production.store import recorded
+    from production.store.choice import RunChoice
+
+    if not runs:
+        return
+    there = [
+        output.path
+        for finished in recorded.finished_runs(db, production, RunChoice(runs))
+        for output in finished.outputs
+        if os.path.lexists(output.path)
+    ]
+    if there:
+        raise ChangeRefused(
+            what=f"{len(there)} outputs of these runs are still there, the first is {there[0]}. "
+            "No job overwrites an output: move them away or remove them, then try again. Nothing "
+            "was changed"
+        )

@@ -54,6 +54,9 @@ class RunChoice:
         return " of ".join(words) or "run"
 
 
+EVERY_RUN = RunChoice()
+
+
 def choose_productions(db: Database, type_: str | None, version: int | None) -> list[Production]:
     """All productions, those of a type, or one.  Raises UnknownProduction or UsageError."""
     if type_ is None:

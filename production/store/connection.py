@@ -138,6 +138,19 @@ class Database:
         return self._patiently(attempt, enduring=self.enduring)
 
     @contextmanager
+    def read(self) -> Iterator[sqlite3.Connection]:
+        """One moment: whatever is read within belongs together; nobody can change it meanwhile.
+
+        To be kept as short as a transaction that writes, for those wait.
+        """
+        self._patiently(lambda: self._connection.execute("BEGIN"))
+        try:  # only the first SELECT takes the lock
+            self._patiently(lambda: self._connection.execute("SELECT 1 FROM meta").fetchall())
+            yield self._connection
+        finally:
+            self._connection.rollback()
+
+    @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
         """One transaction: all of it is recorded, or nothing.
 

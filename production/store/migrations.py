@@ -48,7 +48,7 @@ MIGRATIONS: tuple[str, ...] = (
 
 # The part of the schema that every migration makes anew, and what fills it.
 _DERIVED = re.compile(r"^CREATE (TRIGGER|TABLE (unclaimed|tally)\b|VIEW claimable\b)", re.MULTILINE)
-_FILL = """
+FILL = """
     INSERT INTO unclaimed SELECT DISTINCT * FROM claimable;
     INSERT INTO tally SELECT production, status, count(*) FROM run GROUP BY production, status;
 """
@@ -165,5 +165,5 @@ def _make_derived(connection: sqlite3.Connection) -> None:
     for statement in statements(SCHEMA.read_text()):
         if _DERIVED.search(statement):
             connection.execute(statement)
-    for statement in statements(_FILL):
+    for statement in statements(FILL):
         connection.execute(statement)

@@ -222,30 +222,6 @@ def keep_modules(tx: sqlite3.Connection, text: str) -> int:
     return int(tx.execute("SELECT id FROM modules WHERE sha256 = ?", (digest,)).fetchone()[0])
 
 
-def retry(db: Database, production: Production, runs: Sequence[int]) -> list[int]:
-    """Send runs at E back to N with a clean count of failures; all of them when none is named.
-
-    Returns the runs that were sent back.
-    """
-    with db.write() as tx:
-        at_error = [
-            row[0]
-            for row in tx.execute(
-                "SELECT run FROM run WHERE production = ? AND status = 'E' ORDER BY run",
-                (production.id,),
-            )
-        ]
-        chosen = [run for run in at_error if not runs or run in set(runs)]
-        tx.executemany(
-            """
-            UPDATE run SET status = 'N', failures = 0, not_before = NULL
-            WHERE production = ? AND run = ?
-            """,
-            [(production.id, run) for run in chosen],
-        )
-    return chosen
-
-
 def _production(row: Row) -> Production:
     return Production(
         row["id"],

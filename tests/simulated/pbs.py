@@ -44,6 +44,7 @@ class Pbs(Dialect):
     unknown_id = "Unknown Job Id"
     unknown_queue = "qsub: Unknown queue"
     over_time, over_memory = -29, -27  # exit statuses
+    takes_rigid_arrays = False  # whose jobs are not started again
 
     def __init__(self, cluster: Cluster) -> None:
         super().__init__(cluster)
@@ -126,6 +127,8 @@ class Pbs(Dialect):
                 raise RefusedError(
                     "qsub: Array job exceeds server or queue size limit\n", 15080 % 256
                 )
+        if indices and not self.takes_rigid_arrays and options.get("r") == "n":
+            raise RefusedError("qsub: cannot submit non-rerunable Array Job\n", 1)
         time_ = re.search(r"walltime=([\d:]+)", asked)
         request = Request(
             name=name,
@@ -394,6 +397,7 @@ class Torque(Pbs):
     unknown_id = "Unknown Job Id Error"
     unknown_queue = "qsub: submit error (Unknown queue MSG=requested queue not found)"
     over_time, over_memory = -11, -10
+    takes_rigid_arrays = True
 
     def tell_version(self) -> Answer:
         """See Pbs."""

@@ -1,0 +1,190 @@
+"""Trace an output, a log or a run back to all that it came from.
+
+Production and software tag, modules, inputs, job, node, times and checksums; then the same of the
+base production whose outputs were its inputs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from production.cli.parser import (
+    add_config,
+    add_database,
+    add_output,
+    add_production,
+    path,
+    word,
+)
+from production.errors import ProductionError, UsageError
+
+if TYPE_CHECKING:
+    from production.model import RecordedFile
+    from production.store.connection import Database
+    from production.store.trace import Provenance
+    from production.templates import Template
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument(
+        "what",
+        metavar="WHAT",
+        type=word,
+        help="an output or a log; or a run's number, with --production (./2091 is a file)",
+    )
+    add_production(parser, required=False)
+    parser.add_argument(
+        "--modules", action="store_true", help="Print the text of the modules file, too."
+    )
+    parser.add_argument(
+        "--checksums",
+        action="store_true",
+        help="Read the files and see whether they still have the checksums that are recorded.",
+    )
+    add_config(parser)
+    add_output(parser)
+    add_database(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Do it."""
+    from production import config as configuration
+    from production.store.connection import Database
+
+    file = configuration.load(options.config, options.database).archive.file
+    with Database(options.database, readonly=True) as db:
+        found = _find(options, db)
+    if options.output == "quiet":
+        print(f"{found.production.label} {found.run}")
+    elif options.output == "json":
+        import json
+
+        print(json.dumps(_json(found, options, file), indent=2))
+    else:
+        print("\n".join(_lines(found, options, file)))
+    return 0
+
+
+def _find(options: argparse.Namespace, db: Database) -> Provenance:
+    from production.store import productions, trace
+
+    if not options.what.isdecimal():
+        if options.production or options.version is not None:
+            raise UsageError(text="a file tells its production: --production is for a run")
+        # Recorded are absolute names; the data directory may be a link.
+        name = os.path.abspath(path(options.what))  # noqa: PTH100 - links as they are
+        return trace.of_file(db, [Path(name), Path(os.path.realpath(name))])
+    if not options.production:
+        raise UsageError(text=f"run {options.what} in which production? --production=PROD_TYPE")
+    production = productions.find(db, options.production, options.version)
+    return trace.of_run(db, production, int(options.what))
+
+
+# --------------------------------------------------------------------------- what goes in
+
+
+def _inputs(made: Provenance, file: Template) -> dict[str, str]:
+    """What was read, by its name in the recipe that the production was started with."""
+    from production.recipe.load import parse_recipe
+
+    if made.recipe is None:
+        return {}
+    try:
+        recipe = parse_recipe(made.recipe, Path(f"{made.production.type}.toml"))
+    except ProductionError:  # of another version of this program: the rest is told all the same
+        return {}
+    outputs = {output.name: str(output.path) for output in made.base.outputs} if made.base else {}
+    from_archive = {
+        given.name: f"{(given.file or file).expand({'run': made.run})} of the archive"
+        for given in recipe.archive_inputs
+    }
+    from_base = {
+        given.name: outputs[given.output] for given in recipe.base_inputs if given.output in outputs
+    }
+    return {**from_archive, **from_base}
+
+
+def _state(file: RecordedFile, checksums: bool) -> str:
+    from production.audit.files import look
+
+    trouble = look(file, checksums)
+    if trouble is not None:
+        return f"{trouble.finding.upper()}: {trouble.detail}"
+    return "as recorded" if checksums and file.sha256 else "there"
+
+
+# --------------------------------------------------------------------------- how it is shown
+
+
+def _lines(made: Provenance, options: argparse.Namespace, file: Template) -> list[str]:
+    lines = [f"run {made.run} in {made.production.label}, which is {made.status}"]
+    for label, text in _facts(made):
+        lines.append(f"  {label:10}{text}")
+    if made.modules is not None:
+        size = len(made.modules.encode())
+        lines.append(f"  {'modules':10}{size} bytes, sha256 {made.modules_sha256}")
+        if options.modules:
+            lines += [f"    | {line}" for line in made.modules.splitlines()]
+    for output in made.outputs:
+        about = "" if output.size is None else f", {output.size} bytes, sha256 {output.sha256}"
+        lines.append(f"  {'output':10}{output.name}: {output.path}")
+        lines.append(f"  {'':10}{_state(output, options.checksums)}{about}")
+    for log in made.logs:
+        lines.append(f"  {log.name:10}{log.path}, {_state(log, checksums=False)}")
+    for name, text in _inputs(made, file).items():
+        lines.append(f"  {'input':10}{name}: {text}")
+    if made.base is not None:
+        lines.append("  made from")
+        lines += [f"    {line}" for line in _lines(made.base, options, file)]
+    return lines
+
+
+def _facts(made: Provenance) -> Iterator[tuple[str, str]]:
+    yield "software", made.production.software
+    if made.attempt is None:
+        yield "attempt", "none so far"
+        return
+    ending = made.outcome or "goes on"
+    yield "attempt", f"{made.attempt}: {ending}{f': {made.reason}' if made.reason else ''}"
+    if made.redone:
+        yield "", f"done again since, by attempt {made.redone}: these files may be those"
+    yield "claimed", _words(made.claimed, ("by", made.user), ("on", made.manager_host))
+    if made.job_name:
+        yield "job", _words(made.batch, ("", made.job), ("", made.job_name))
+        yield "submitted", _words(made.start)
+    if made.job_start:
+        yield "ran", _words(made.job_start, ("to", made.job_stop), ("on", made.host))
+        cpu = None if made.cpu_seconds is None else f"{made.cpu_seconds:g} s CPU"
+        memory = None if made.peak_memory is None else f"{made.peak_memory / 1e6:.1f} MB"
+        yield "", ", ".join(filter(None, (f"exit code {made.exit_code}", cpu, memory)))
+
+
+def _words(first: str | None, *others: tuple[str, str | None]) -> str:
+    found = [f"{word} {text}".strip() for word, text in others if text is not None]
+    return " ".join([first or "(not known)", *found])
+
+
+def _json(made: Provenance, options: argparse.Namespace, file: Template) -> dict[str, object]:
+    from dataclasses import asdict
+
+    def files(recorded: Sequence[RecordedFile], checksums: bool) -> list[dict[str, object]]:
+        return [{**asdict(f), "path": str(f.path), "state": _state(f, checksums)} for f in recorded]
+
+    values = asdict(made)
+    del values["recipe"], values["base_type"]
+    if not options.modules:
+        del values["modules"]
+    return {
+        **values,
+        "production": made.production.label,
+        "software": made.production.software,
+        "outputs": files(made.outputs, options.checksums),
+        "logs": files(made.logs, checksums=False),
+        "inputs": _inputs(made, file),
+        "base": None if made.base is None else _json(made.base, options, file),
+    }

@@ -1,0 +1,1 @@
+"""Real network filesystems on this machine, good ones and bad ones, in a second and as root."""

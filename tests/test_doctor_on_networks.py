@@ -1,0 +1,168 @@
+"""The doctor on real network filesystems with two client mounts, as two hosts have them.
+
+A good one, one whose caches make SQLite lose updates without a message, one that refuses locks, and
+one whose locks do not reach the other mount.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from laboratory import PROJECT
+from network import gluster, sshfs
+from network.needs import NoFilesystemError
+
+from production.doctor import examine
+from production.store import migrations
+
+pytestmark = pytest.mark.slow
+
+SECONDS = "--seconds=1"
+Findings = list[dict[str, str]]
+
+# As ssh to a host on which the same directory is the other mount.
+SSH = """\
+#!/bin/sh
+while [ "$1" != -- ]; do shift; done
+shift 2
+exec unshare --mount sh -c 'mount --bind "$1" "$2" && exec sh -c "$3"' - {other} {mount} "$*"
+"""
+
+
+@contextmanager
+def or_skip() -> Iterator[None]:
+    """A machine without such filesystems has nothing to test."""
+    try:
+        yield
+    except NoFilesystemError as error:
+        pytest.skip(str(error))
+
+
+def doctors(mounts: Sequence[Path], tmp_path: Path, *arguments: str) -> list[Findings]:
+    """What doctors say that look at one database at the same time, one through each mount."""
+    began = [
+        subprocess.Popen(
+            [
+                *(sys.executable, "-m", "production", "doctor", "--output=json", SECONDS),
+                *(f"--database={mount}/production.db", *arguments),
+            ],
+            env={
+                "PATH": f"{tmp_path}:{os.environ['PATH']}",
+                "HOME": str(tmp_path),
+                "PYTHONPATH": str(PROJECT),
+            },
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for mount in mounts
+    ]
+    said = [process.communicate(timeout=250)[0] for process in began]
+    return [json.loads(text) for text in said]
+
+
+def texts(findings: Findings, check: str, level: str) -> str:
+    """What was found there; something must be."""
+    found = [f["what"] for f in findings if (f["check"], f["level"]) == (check, level)]
+    assert found, findings
+    return "\n".join(found)
+
+
+def no_scratch(directory: Path) -> bool:
+    return not list(directory.glob(".production-doctor*"))
+
+
+def test_a_good_one(tmp_path: Path) -> None:
+    with or_skip(), gluster.volume(tmp_path / "gluster") as volume:
+        migrations.create(volume.mounts[0] / "production.db")
+        for findings in doctors(volume.mounts, tmp_path, "--meet=60"):
+            assert "none lost" in texts(findings, "locks", "ok")
+            assert "none lost" in texts(findings, "two hosts", "ok")
+            assert "fuse.glusterfs" in texts(findings, "filesystem", "note")
+            assert texts(findings, "quick_check", "ok")
+        assert no_scratch(volume.brick)
+
+
+def test_caches_that_lose_updates(tmp_path: Path) -> None:
+    with or_skip(), gluster.volume(tmp_path / "gluster", cached=True) as volume:
+        migrations.create(volume.mounts[0] / "production.db")
+        for findings in doctors(volume.mounts, tmp_path, "--meet=60"):
+            # One mount has one cache: on one host all is well.
+            assert "none lost" in texts(findings, "locks", "ok")
+            found = texts(findings, "two hosts", "error")
+            assert "caches show old contents" in found
+            assert "got lost" in found
+        assert no_scratch(volume.brick)
+
+
+def test_caches_that_lose_updates_found_out_through_ssh(tmp_path: Path) -> None:
+    with or_skip(), gluster.volume(tmp_path / "gluster", cached=True) as volume:
+        here, there = volume.mounts
+        migrations.create(here / "production.db")
+        ssh = tmp_path / "ssh"
+        ssh.write_text(SSH.format(mount=here, other=there))
+        ssh.chmod(0o755)
+        (findings,) = doctors([here], tmp_path, "--other-host=there")
+        assert "got lost" in texts(findings, "two hosts", "error")
+        assert no_scratch(volume.brick)
+
+
+def test_a_good_one_through_ssh(tmp_path: Path) -> None:
+    with or_skip(), gluster.volume(tmp_path / "gluster") as volume:
+        here, there = volume.mounts
+        migrations.create(here / "production.db")
+        ssh = tmp_path / "ssh"
+        ssh.write_text(SSH.format(mount=here, other=there))
+        ssh.chmod(0o755)
+        (findings,) = doctors([here], tmp_path, "--other-host=there")
+        assert "none lost" in texts(findings, "two hosts", "ok")
+        assert no_scratch(volume.brick)
+
+
+def test_without_a_second_host_the_doubt_stays(tmp_path: Path) -> None:
+    with or_skip(), gluster.volume(tmp_path / "gluster", mounts=1) as volume:
+        migrations.create(volume.mounts[0] / "production.db")
+        (findings,) = doctors(volume.mounts, tmp_path)
+        assert "was not tried" in texts(findings, "two hosts", "warning")
+
+
+def test_no_locks_at_all(tmp_path: Path) -> None:
+    with or_skip(), gluster.volume(tmp_path / "gluster", locks=False) as volume:
+        (findings,) = doctors(volume.mounts[:1], tmp_path)
+        assert "SQLITE_IOERR_LOCK" in texts(findings, "locks", "error")
+        assert no_scratch(volume.brick)
+
+
+def test_locks_that_do_not_exclude(tmp_path: Path) -> None:
+    with or_skip(), sshfs.mounts(tmp_path / "sshfs") as mounts:
+        migrations.create(mounts[0] / "production.db")
+        for findings in doctors(mounts, tmp_path, "--meet=60"):
+            assert "its locks do not reach other hosts" in texts(findings, "filesystem", "error")
+            assert "none lost" in texts(findings, "locks", "ok")
+            assert "locks do not exclude" in texts(findings, "two hosts", "error")
+        assert no_scratch(tmp_path / "sshfs" / "files")
+
+
+def test_a_server_that_has_gone(tmp_path: Path) -> None:
+    with or_skip(), gluster.volume(tmp_path / "gluster", mounts=1) as volume:
+        migrations.create(volume.mounts[0] / "production.db")
+        volume.kill_server()
+        (findings,) = doctors(volume.mounts, tmp_path)
+        assert "cannot be looked at: Transport endpoint" in texts(findings, "directory", "error")
+
+
+def test_one_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(examine, "_ANSWER", 1.0)
+    with or_skip(), gluster.volume(tmp_path / "gluster", mounts=1) as volume:
+        # Whoever looks there now cannot even be killed.
+        volume.signal_server(signal.SIGSTOP)
+        wishes = examine.Wishes(volume.mounts[0] / "production.db")
+        findings = list(examine.examine(wishes, lambda text: None))
+        assert "does not answer within 1 s" in findings[-1].what
