@@ -14,7 +14,8 @@ from bookkeeping import GOLD, Bookkeeping
 from experiment import RECIPE
 from job_orders import until
 
-from production.errors import BatchError, ProductionError, SubmissionRefused
+from production.batch.base import Answer
+from production.errors import BatchError, ProductionError
 from production.manager.desk import Desk
 from production.manager.paths import Paths
 from production.manager.plan import JobSettings
@@ -62,7 +63,7 @@ class Batch:
     def check(self, needs: Requirements) -> None:
         pass
 
-    def submit(self, jobs: Sequence[JobOrder]) -> list[str | SubmissionRefused]:
+    def submit(self, jobs: Sequence[JobOrder]) -> list[Answer]:
         self.submitted += jobs
         for job in jobs:
             self.end(job)

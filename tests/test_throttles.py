@@ -11,6 +11,7 @@ import pytest
 from bookkeeping import Bookkeeping, bookkeeping
 from desks import Office, end_badly, end_well
 
+from production.batch.base import Answer
 from production.errors import SubmissionRefused, TooManyFailures
 from production.manager import throttle
 from production.manager.loop import Manager
@@ -124,7 +125,7 @@ def test_no_more_jobs_than_the_rate_allows(
     times: list[float] = []
     submit = slow.batch.submit
 
-    def timed(jobs: list[JobOrder]) -> list[str | SubmissionRefused]:
+    def timed(jobs: list[JobOrder]) -> list[Answer]:
         times.extend(time.monotonic() for _ in jobs)
         return submit(jobs)
 

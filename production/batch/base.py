@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
 import production
-from production.errors import SubmissionRefused, UsageError
+from production.errors import BatchError, UsageError
 from production.model import JobHandle, JobOrder, JobState, Requirements
 
 if TYPE_CHECKING:
@@ -36,6 +36,12 @@ _MODULES: Mapping[str, str] = {
 }
 
 
+# What becomes of a job that is submitted: its id; why it was refused (SubmissionRefused); why it is
+# not known whether the system has it (any other BatchError); or None, when it was not tried since
+# the system did not answer before.
+Answer = str | BatchError | None
+
+
 class BatchSystem(Protocol):
     """A batch system, as the manager speaks to it; any thread may, one at a time.
 
@@ -50,11 +56,10 @@ class BatchSystem(Protocol):
         """Raise UsageError when jobs with these requirements could never be submitted."""
         ...
 
-    def submit(self, jobs: Sequence[JobOrder]) -> list[str | SubmissionRefused]:
-        """Submit jobs; for each, in this order, its id or why it was refused.
+    def submit(self, jobs: Sequence[JobOrder]) -> list[Answer]:
+        """Submit jobs; what became of each, in this order.
 
-        One refused job does not stop the others.  Raises BatchError when the system as a whole
-        does not answer; then it is unknown which jobs it has accepted.
+        One refused job does not stop the others.
         """
         ...
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import cast
 
 from production import commands
+from production.batch.base import Answer
 from production.batch.together import Place, Together, divide
 from production.errors import (
     BatchError,
@@ -177,14 +178,24 @@ class ClusterSystem(ABC):
                 what = f"Option {word} for {self.name} cannot be used: {why}"
                 raise UsageError(text=what)
 
-    def submit(self, jobs: Sequence[JobOrder]) -> list[str | SubmissionRefused]:
+    def submit(self, jobs: Sequence[JobOrder]) -> list[Answer]:
         """See BatchSystem; jobs with the same requirements go as one array."""
-        answers: dict[str, str | SubmissionRefused] = {}
+        answers: dict[str, Answer] = {}
         for group in divide(jobs, self.largest_array if self._site.arrays else 1):
-            answers.update(self._submit(group))
-        return [answers[job.name] for job in jobs]
+            try:
+                answers |= self._submit(group)
+            except (BatchError, CommandError) as error:
+                answers |= dict.fromkeys((job.name for job in group.jobs), self._open(error))
+                break
+        return [answers.get(job.name) for job in jobs]
 
-    def _submit(self, jobs: Together) -> dict[str, str | SubmissionRefused]:
+    def _open(self, error: BatchError | CommandError) -> BatchError:
+        """Why it is not known what became of jobs that were submitted."""
+        if isinstance(error, BatchError):
+            return error
+        return BatchError(system=self.name, what=f"no answer to a submission: {error}")
+
+    def _submit(self, jobs: Together) -> Mapping[str, Answer]:
         unwritable = self._write_notes(jobs)
         if unwritable:
             rest = tuple(job for job in jobs.jobs if job.name not in unwritable)
@@ -200,9 +211,7 @@ class ClusterSystem(ABC):
             first = self.accepted(answer)
         except SubmissionRefused as refused:
             return {job.name: refused for job in jobs.jobs}
-        except CommandError as error:
-            raise BatchError(system=self.name, what=f"no answer to a submission: {error}") from None
-        ids: dict[str, str | SubmissionRefused] = {}
+        ids: dict[str, Answer] = {}
         for index, job in enumerate(jobs.jobs, 1):
             place = jobs.place(index)
             id_ = first if place.index is None else self.element(first, place.index)
@@ -210,9 +219,9 @@ class ClusterSystem(ABC):
             ids[job.name] = id_
         return ids
 
-    def _write_notes(self, jobs: Together) -> dict[str, str | SubmissionRefused]:
+    def _write_notes(self, jobs: Together) -> dict[str, SubmissionRefused]:
         """Write what names the jobs' places; which jobs cannot be submitted for want of it."""
-        refused: dict[str, str | SubmissionRefused] = {}
+        refused: dict[str, SubmissionRefused] = {}
         for index, job in enumerate(jobs.jobs, 1):
             try:
                 jobs.place(index).write(job.spool)

@@ -22,13 +22,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from production.batch.base import WRAPPER, BatchSystem
+from production.batch.base import WRAPPER, Answer, BatchSystem
 from production.batch.processes import Process, is_alive, running, session_members
 from production.errors import (
     BatchError,
     ConfigurationError,
     NotSupported,
-    SubmissionRefused,
     UsageError,
     submission_trouble,
 )
@@ -137,9 +136,9 @@ class LocalSystem:
             asked = f"{needs.cores} cores and {(needs.memory or 0) >> 20} MB"
             raise UsageError(text=f"A job needs {asked}; the local machine has {has} for jobs")
 
-    def submit(self, jobs: Sequence[JobOrder]) -> list[str | SubmissionRefused]:
+    def submit(self, jobs: Sequence[JobOrder]) -> list[Answer]:
         """See BatchSystem; a job is refused when its log files cannot be opened."""
-        answers: list[str | SubmissionRefused] = []
+        answers: list[Answer] = []
         with self._lock:
             for job in jobs:
                 try:

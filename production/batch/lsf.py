@@ -167,8 +167,10 @@ class LsfSystem(ClusterSystem):
         arrays = {number(id_) for id_ in listed} - listed
         left = {id_ for id_ in missing - listed if number(id_) in arrays}
         rows += self._asked_for(left)
-        for name in sorted(unseen):
-            rows += self._bjobs("-u", "all", "-J", name)[0]
+        if unseen:  # with one query; that of one production begin alike
+            first = os.path.commonprefix(sorted(unseen))  # noqa: RUF071 - no paths
+            pattern = first if unseen == {first} else f"{first}*"
+            rows += self._bjobs("-u", "all", "-J", pattern)[0]
         return rows + [
             Listed(id_, Place(""), JobState.GONE, _NO_ARRAY)
             for id_ in missing - listed

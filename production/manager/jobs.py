@@ -6,12 +6,13 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from production.batch.base import Answer
 from production.errors import (
     BatchError,
     CommandError,
     NoSpaceLeft,
-    ProductionError,
     SpoolTrouble,
+    SubmissionRefused,
     TooManyFailures,
 )
 from production.manager import settle
@@ -21,6 +22,12 @@ from production.manager.rest import Rest
 from production.manager.throttle import FailureWatch, RateLimit
 from production.manager.work import WITH_JOB, Phase, Work
 from production.model import Change, Failed, Finished, Intended, Released, Submitted
+
+
+def _is_open(answer: Answer) -> bool:
+    """Whether it is not known what became of a job that was submitted."""
+    return isinstance(answer, BatchError) and not isinstance(answer, SubmissionRefused)
+
 
 # Jobs with one submission: so that the first ones start while the others are being prepared.
 MOST_AT_ONCE = 1000
@@ -110,25 +117,27 @@ class Jobs:
                 lambda result: self._submitted(held, result),
             )
 
-    def _submitted(self, works: Sequence[Work], result: Any) -> None:
-        if isinstance(result, BatchError):
-            # Perhaps the jobs were accepted: they are looked up by name from now on.
-            if self._submit_rest.begin(self._desk.settings.pause):
-                self._desk.warn(result, "Will try again later.")
-            return
+    def _submitted(self, works: Sequence[Work], result: list[Answer] | BaseException) -> None:
         if isinstance(result, BaseException):
             raise result
-        self._submit_rest.over()
+        desk = self._desk
+        troubles = [answer for answer in result if _is_open(answer)]
+        if any(isinstance(answer, str) for answer in result) or not troubles:
+            self._submit_rest.over()
+        elif self._submit_rest.begin(desk.settings.pause):
+            desk.say(f"{str(troubles[0]).rstrip('.')}. Will try again later.", level="warning")
         for work, answer in zip(works, result, strict=True):
-            if work.phase is not Phase.SUBMITTING:
-                continue
-            if isinstance(answer, NoSpaceLeft):
-                self._desk.no_room(work, answer)
-            elif isinstance(answer, ProductionError):
-                self._desk.fail(work, str(answer))
+            if work.phase is not Phase.SUBMITTING or _is_open(answer):
+                continue  # perhaps it was accepted: it is looked up by its name from now on
+            if answer is None:
+                work.move(Phase.READY)
+            elif isinstance(answer, NoSpaceLeft):
+                desk.no_room(work, answer)
+            elif isinstance(answer, BatchError):
+                desk.fail(work, str(answer))
                 self._count_failure(work, str(answer))
             else:
-                self._desk.space_rest.over()
+                desk.space_rest.over()
                 work.job, work.order = answer, None
                 self._record_submission(work)
 
@@ -171,7 +180,7 @@ class Jobs:
             # Its exit record may still be on its way through a network filesystem, and its
             # accounting on its way to a file or database.
             grace = self._desk.settings.record_grace
-            if work.job is not None and not work.why:
+            if work.submitted and not work.why:
                 grace = max(grace, work.batch.accounting_lag)
             if now - work.missing_since >= grace:
                 self._settle(work)

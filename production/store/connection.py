@@ -82,7 +82,7 @@ class Database:
         self.waiting = False
         self._connection = _connect(path, readonly)
         self._file = _identity(path)
-        self._uuid = _uuid(self._connection)
+        self._uuid = patiently(lambda: _uuid(self._connection), path)
         self._sound = True  # nothing has happened to the connection
 
     def __enter__(self) -> Database:

@@ -65,6 +65,8 @@ BASE_CGROUP =
 RUNBENCHMARKS = False
 FILETRANSFER_PLUGINS =
 JAVA =
+# Jobs see the machine's own /tmp: the interpreter may stand there.
+MOUNT_UNDER_SCRATCH =
 COLLECTOR_BOOTSTRAP_SSL_CERTIFICATE = False
 STARTD_DETECT_GPUS = False
 

@@ -11,6 +11,7 @@ import re
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
+from fnmatch import fnmatchcase
 
 from simulated.call import (
     Answer,
@@ -162,7 +163,11 @@ class Lsf(Dialect):
         if user != "all" and not options.operands:
             jobs = [job for job in jobs if job.request.owner == user]
         if name := options.get("-J"):
-            jobs = [job for job in jobs if name in {job.name, _name(job)}]
+            jobs = [
+                job
+                for job in jobs
+                if name == _name(job) or fnmatchcase(job.name, name)  # * stands for anything
+            ]
             if not jobs:
                 raise RefusedError(f"Job <{name}> is not found\n", 255)
         if queue := options.get("-q"):
