@@ -150,3 +150,20 @@ def test_a_job_that_was_ended_is_not_waited_for_without_end(
     look(office, jobs)
     office.until(lambda: office.status == "E")
     assert "batch system says" not in str(books.cell("SELECT reason FROM attempt"))
+
+
+def test_a_job_that_is_put_back_into_its_queue_is_taken_out(
+    books: Bookkeeping, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was started, so another start would only find that."""
+    office, _, jobs = held(books, tmp_path, max_attempts=1)
+    office.batch.accounting_lag = 1000.0
+    work = office.desk.works[RUN]
+    end_by_signal(office.batch.submitted[0])
+    (work.paths.done / work.spool.name).touch()
+    monkeypatch.setattr(office.batch, "poll", lambda _: {work.name: JobState.PENDING})
+    look(office, jobs)
+    office.until(lambda: office.status == "E")
+    assert office.batch.cancelled == [work.name]
+    reason = str(books.cell("SELECT reason FROM attempt"))
+    assert reason.endswith("the batch system says: put back into its queue to be started again")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from production.batch.base import Answer
@@ -172,6 +173,9 @@ class Jobs:
         for work in (*result.ended, *result.gone):
             work.missing_since = work.missing_since or now
             work.why = work.given_up or result.reasons.get(work.name, work.why)
+        for work in result.requeued:  # they would only find that they were started before
+            cancel = partial(work.batch.cancel, [work.handle])
+            self._desk.lanes["batch"].do(cancel, self._cancelled)
         for work in result.ended:
             waits = work in result.killed and not work.why
             if not waits or now - work.missing_since >= work.batch.accounting_lag:

@@ -52,6 +52,7 @@ class Look:
     known: Sequence[Work]  # pending, held or running
     held: Collection[Work] = ()  # do not go on by themselves
     killed: Collection[Work] = ()  # of ``ended``: from outside, and it is not known yet why
+    requeued: Collection[Work] = ()  # of ``killed``: the batch system would start them again
     # Why jobs of ``gone`` and ``killed`` ended and those of ``held`` are, by name.
     reasons: Mapping[str, str] = field(default_factory=dict)
     asked: bool = True
@@ -109,8 +110,11 @@ def look(works: Sequence[Work], ask: bool) -> Look:
             killed.append(work)
     held = of[JobState.HELD]
     known = [*of[JobState.PENDING], *of[JobState.RUNNING], *held]
-    reasons = _reasons([*gone, *killed, *held])
-    return Look(ended, gone, known, frozenset(held), frozenset(killed), reasons)
+    waiting = (JobState.PENDING, JobState.HELD)
+    requeued = frozenset(work for work in killed if states.get(work.name) in waiting)
+    reasons = _reasons([*gone, *(work for work in killed if work not in requeued), *held])
+    reasons |= {work.name: "put back into its queue to be started again" for work in requeued}
+    return Look(ended, gone, known, frozenset(held), frozenset(killed), requeued, reasons)
 
 
 def _wants_a_reason(work: Work) -> bool:
