@@ -127,13 +127,9 @@ class SlurmSystem(ClusterSystem):
     def command(self, jobs: Together) -> list[str]:
         """See ClusterSystem; the user's options come before those that must hold."""
         needs = self.needs(jobs)
-        argv = [
-            "sbatch",
-            *self._cluster,
-            "--nodes=1",
-            "--ntasks=1",
-            f"--cpus-per-task={needs.cores}",
-        ]
+        argv = ["sbatch", *self._cluster]
+        if needs.cores > 1:  # SLURM takes longer over jobs that ask for what they get anyway
+            argv += ["--nodes=1", "--ntasks=1", f"--cpus-per-task={needs.cores}"]
         if needs.time is not None:
             argv.append(f"--time={math.ceil(needs.time / 60)}")  # minutes
         if needs.memory is not None:
