@@ -254,6 +254,7 @@ class Screen:
     def close(self) -> None:
         """Give the terminal back, empty where it has no second screen."""
         with contextlib.suppress(self._curses.error):
+            self._curses.flushinp()  # since the last drawing
             self._window.erase()
             self._window.refresh()
         with contextlib.suppress(self._curses.error):
