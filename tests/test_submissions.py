@@ -11,10 +11,10 @@ from desks import Office
 from job_orders import Workshop
 
 from production.batch.base import Answer, open_batch
-from production.errors import BatchError, SubmissionRefused
+from production.errors import BatchError, QueryFailed, SubmissionRefused
 from production.manager.jobs import Jobs
 from production.manager.work import Phase
-from production.model import JobOrder
+from production.model import JobHandle, JobOrder
 
 RUNS = range(1, 6)
 # Accepts the first two jobs, refuses the third, does not answer to the fourth.
@@ -94,3 +94,55 @@ def test_when_nothing_is_answered_it_rests(books: Bookkeeping, tmp_path: Path) -
     jobs.advance()
     phases = sorted(work.phase for work in desk.works.values())
     assert phases == [Phase.READY] * 4 + [Phase.SUBMITTING]
+
+
+def test_what_was_not_tried_is_given_back_by_a_manager_that_is_ending(
+    books: Bookkeeping, tmp_path: Path
+) -> None:
+    office = Office(books, tmp_path, downloads=False, runs=RUNS, nproc=5, nprep=0)
+    open_ = BatchError(system="local", what="it did not answer")
+    desk = office.open()
+
+    def submit(jobs: Sequence[JobOrder]) -> list[Answer]:
+        desk.results.put(lambda: desk.close("stopped by somebody"))
+        return [open_, *[None] * (len(jobs) - 1)]
+
+    office.batch.submit = submit  # type: ignore[method-assign]
+    jobs = Jobs(desk)
+    for claim in desk.store.claim(5, desk.settings.filter):
+        office.work(claim, Phase.READY)
+    jobs.advance()
+    office.until(lambda: books.cell("SELECT count(*) FROM run WHERE status = 'N'") == 4)
+    assert [work.phase for work in desk.works.values()] == [Phase.SUBMITTING]
+
+
+@pytest.mark.parametrize("asked", ["pause", "close"])
+def test_orders_that_are_being_written_are_put_off(
+    books: Bookkeeping, tmp_path: Path, asked: str
+) -> None:
+    office = Office(books, tmp_path, downloads=False, runs=RUNS, nproc=5, nprep=0)
+    desk = office.open()
+    jobs = Jobs(desk)
+    for claim in desk.store.claim(5, desk.settings.filter):
+        office.work(claim, Phase.READY)
+    jobs.advance()
+    if asked == "pause":
+        desk.paused = True
+        office.until(lambda: all(work.phase is Phase.READY for work in desk.works.values()))
+        assert len(desk.works) == 5
+    else:
+        desk.close("stopped by somebody")
+        office.until(lambda: books.cell("SELECT count(*) FROM run WHERE status = 'N'") == 5)
+    assert office.batch.submitted == []
+
+
+def test_pbs_that_does_not_tell_its_dialect_is_unknown_not_fatal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    qstat = tmp_path / "qstat"
+    qstat.write_text("#!/bin/sh\n")
+    qstat.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    order = Workshop(tmp_path).order()
+    with pytest.raises(QueryFailed):
+        open_batch("pbs", {}).poll([JobHandle(order.name, order.spool)])

@@ -324,7 +324,9 @@ class ClusterSystem(ABC):
             return {}
         try:
             rows = self.listed(ids, names)
-        except CommandError as error:
+        except QueryFailed:
+            raise
+        except (BatchError, CommandError) as error:
             raise QueryFailed(system=self.name, what=error) from None
         by_id = {row.id: row for row in rows}
         by_place = {row.place: row for row in rows}

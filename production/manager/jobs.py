@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -82,7 +82,9 @@ class Jobs:
         for work, trouble in zip(works, result, strict=True):
             if work.phase is not Phase.PREPARING or work.stop.is_set():
                 continue  # given up in the meantime
-            if trouble is None:
+            if trouble is None and self._is_out_of_date(work):
+                self._put_off(work)
+            elif trouble is None:
                 self._intend(work)
             elif isinstance(trouble, NoSpaceLeft):
                 self._desk.no_room(work, trouble)
@@ -90,6 +92,19 @@ class Jobs:
                 self._desk.fail(work, str(trouble))
         self._desk.flush()  # the intent must stand before the batch system hears of the jobs
         self._submit([work for work in works if work.phase is Phase.SUBMITTING])
+
+    def _is_out_of_date(self, work: Work) -> bool:
+        """Whether something was asked for while its orders were being written."""
+        desk = self._desk
+        order = work.order
+        moved = order is not None and order.requirements != desk.job.requirements
+        return moved or desk.paused or bool(desk.closing)
+
+    def _put_off(self, work: Work) -> None:
+        """A job that was not submitted: later, or not at all."""
+        work.move(Phase.READY)
+        if self._desk.closing:
+            self._desk.release(work, self._desk.closing)
 
     def _intend(self, work: Work) -> None:
         order = work.order
@@ -131,7 +146,7 @@ class Jobs:
             if work.phase is not Phase.SUBMITTING or _is_open(answer):
                 continue  # perhaps it was accepted: it is looked up by its name from now on
             if answer is None:
-                work.move(Phase.READY)
+                self._put_off(work)
             elif isinstance(answer, NoSpaceLeft):
                 desk.no_room(work, answer)
             elif isinstance(answer, BatchError):
@@ -173,9 +188,7 @@ class Jobs:
         for work in (*result.ended, *result.gone):
             work.missing_since = work.missing_since or now
             work.why = work.given_up or result.reasons.get(work.name, work.why)
-        for work in result.requeued:  # they would only find that they were started before
-            cancel = partial(work.batch.cancel, [work.handle])
-            self._desk.lanes["batch"].do(cancel, self._cancelled)
+        self._cancel(result.requeued)  # they would only find that they were started before
         for work in result.ended:
             waits = work in result.killed and not work.why
             if not waits or now - work.missing_since >= work.batch.accounting_lag:
@@ -188,8 +201,9 @@ class Jobs:
                 grace = max(grace, work.batch.accounting_lag)
             if now - work.missing_since >= grace:
                 self._settle(work)
-        for work in result.held:
-            self._hold(work, result.reasons.get(work.name, "held"))
+        self._cancel(
+            [w for w in result.held if self._is_overdue(w, result.reasons.get(w.name, "held"))]
+        )
         for work in result.known:
             work.missing_since = None
             if work not in result.held:
@@ -197,7 +211,7 @@ class Jobs:
             if work.phase is Phase.SUBMITTING:  # the answer to its submission never came
                 self._record_submission(work)
 
-    def _hold(self, work: Work, why: str) -> None:
+    def _is_overdue(self, work: Work, why: str) -> bool:
         """A held job is told of, waited for so long, and then cancelled: nobody may ever come."""
         desk = self._desk
         now = time.monotonic()
@@ -211,7 +225,12 @@ class Jobs:
         elif now - work.held_since >= desk.settings.hold_timeout:
             work.held_since = now  # once more when this does not help
             work.given_up = f"{why}; it was cancelled after {desk.settings.hold_timeout:.0f} s"
-            desk.lanes["batch"].do(lambda: work.batch.cancel([work.handle]), self._cancelled)
+            return True
+        return False
+
+    def _cancel(self, works: Iterable[Work]) -> None:
+        for system, handles in settle.by_system(works):
+            self._desk.lanes["batch"].do(partial(system.cancel, handles), self._cancelled)
 
     def _cancelled(self, result: Any) -> None:
         if isinstance(result, BatchError | CommandError):

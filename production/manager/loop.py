@@ -102,6 +102,7 @@ class Manager:
         return (
             not desk.works
             and not desk.lanes["files"].busy
+            and not self._steering.busy
             and (
                 bool(desk.closing)
                 or not (

@@ -130,19 +130,20 @@ def _wants_a_reason(work: Work) -> bool:
 
 def _poll(works: Sequence[Work]) -> dict[str, JobState]:
     states: dict[str, JobState] = {}
-    for system, handles in _by_system(works):
+    for system, handles in by_system(works):
         states.update(system.poll(handles))
     return states
 
 
 def _reasons(works: Sequence[Work]) -> dict[str, str]:
     reasons: dict[str, str] = {}
-    for system, handles in _by_system(works):
+    for system, handles in by_system(works):
         reasons.update(system.reason_of(handles))
     return reasons
 
 
-def _by_system(works: Sequence[Work]) -> Iterable[tuple[BatchSystem, list[JobHandle]]]:
+def by_system(works: Iterable[Work]) -> Iterable[tuple[BatchSystem, list[JobHandle]]]:
+    """The jobs of each batch system."""
     systems: dict[str, tuple[BatchSystem, list[JobHandle]]] = {}
     for work in works:
         systems.setdefault(work.batch.name, (work.batch, []))[1].append(work.handle)

@@ -39,6 +39,11 @@ class Steering:
             "kill": self._kill,
         }
 
+    @property
+    def busy(self) -> bool:
+        """Whether an answer is still owed."""
+        return bool(self._under_way)
+
     def look(self) -> None:
         """Once a cycle: take up what has been asked since."""
         desk = self._desk

@@ -308,8 +308,8 @@ class RunStore:
         tx.execute(
             """
             UPDATE productions SET stop = ? WHERE id = ? AND stop IS NULL AND NOT EXISTS
-                (SELECT 1 FROM tally WHERE production = productions.id
-                 AND status <> 'F' AND runs > 0)
+                (SELECT 1 FROM run WHERE production = productions.id
+                 AND status IN ('N', 'C', 'R', 'E'))
             """,
             (utc_now(), self.production.id),
         )
