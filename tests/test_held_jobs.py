@@ -161,6 +161,7 @@ def test_a_job_that_is_put_back_into_its_queue_is_taken_out(
     work = office.desk.works[RUN]
     end_by_signal(office.batch.submitted[0])
     (work.paths.done / work.spool.name).touch()
+    office.batch.why = ""
     monkeypatch.setattr(office.batch, "poll", lambda _: {work.name: JobState.PENDING})
     look(office, jobs)
     office.until(lambda: office.status == "E")

@@ -112,8 +112,8 @@ def look(works: Sequence[Work], ask: bool) -> Look:
     known = [*of[JobState.PENDING], *of[JobState.RUNNING], *held]
     waiting = (JobState.PENDING, JobState.HELD)
     requeued = frozenset(work for work in killed if states.get(work.name) in waiting)
-    reasons = _reasons([*gone, *(work for work in killed if work not in requeued), *held])
-    reasons |= {work.name: "put back into its queue to be started again" for work in requeued}
+    put_back = "put back into its queue to be started again"
+    reasons = {work.name: put_back for work in requeued} | _reasons([*gone, *killed, *held])
     return Look(ended, gone, known, frozenset(held), frozenset(killed), requeued, reasons)
 
 
