@@ -220,11 +220,12 @@ CREATE TABLE tally (
     PRIMARY KEY (production, status)
 ) WITHOUT ROWID;
 
--- All labels of all runs at N that can be claimed; each use chooses some of them.
+-- All labels of all runs at N that can be claimed; each use chooses some of them.  A run that has no
+-- label at all stands in the dataset ''.
 CREATE VIEW claimable AS
-    SELECT r.production, l.dataset, coalesce(l.quality, '') AS quality,
+    SELECT r.production, coalesce(l.dataset, '') AS dataset, coalesce(l.quality, '') AS quality,
            coalesce(l.tranche, 0) AS tranche, r.run
-    FROM run r JOIN datasets l USING (run) JOIN productions p ON p.id = r.production
+    FROM run r JOIN productions p ON p.id = r.production LEFT JOIN datasets l ON l.run = r.run
     WHERE r.status = 'N'
       AND (p.base IS NULL OR EXISTS
            (SELECT 1 FROM productions b JOIN run i ON i.production = b.id
@@ -258,6 +259,9 @@ BEGIN
       AND (dataset, quality, tranche) IN
           (SELECT dataset, coalesce(quality, ''), coalesce(tranche, 0)
            FROM datasets WHERE run = OLD.run);
+    DELETE FROM unclaimed
+    WHERE production = OLD.production AND dataset = '' AND quality = '' AND tranche = 0
+      AND run = OLD.run;
 END;
 -- A run that a base has finished can be claimed in the productions that are made from it.
 CREATE TRIGGER run_finished AFTER UPDATE OF status ON run
@@ -282,6 +286,12 @@ BEGIN
       AND (dataset, quality, tranche) IN
           (SELECT dataset, coalesce(quality, ''), coalesce(tranche, 0)
            FROM datasets WHERE run = OLD.run);
+    DELETE FROM unclaimed
+    WHERE dataset = '' AND quality = '' AND tranche = 0 AND run = OLD.run
+      AND production IN
+          (SELECT d.id FROM productions b
+           JOIN productions d ON d.base_type = b.type AND d.base = b.version
+           WHERE b.id = OLD.production);
 END;
 CREATE TRIGGER run_deleted AFTER DELETE ON run
 BEGIN
@@ -291,12 +301,18 @@ BEGIN
       AND (dataset, quality, tranche) IN
           (SELECT dataset, coalesce(quality, ''), coalesce(tranche, 0)
            FROM datasets WHERE run = OLD.run);
+    DELETE FROM unclaimed
+    WHERE production = OLD.production AND dataset = '' AND quality = '' AND tranche = 0
+      AND run = OLD.run;
 END;
 CREATE TRIGGER label_new AFTER INSERT ON datasets
 BEGIN
     INSERT OR IGNORE INTO unclaimed
         SELECT * FROM claimable WHERE run = NEW.run AND dataset = NEW.dataset
            AND production IN (SELECT id FROM productions);
+    DELETE FROM unclaimed
+    WHERE production IN (SELECT id FROM productions) AND dataset = '' AND quality = ''
+      AND tranche = 0 AND run = NEW.run;
 END;
 CREATE TRIGGER label_changed AFTER UPDATE OF run, dataset, tranche, quality ON datasets
 BEGIN
@@ -307,6 +323,12 @@ BEGIN
     INSERT OR IGNORE INTO unclaimed
         SELECT * FROM claimable WHERE run = NEW.run AND dataset = NEW.dataset
            AND production IN (SELECT id FROM productions);
+    DELETE FROM unclaimed
+    WHERE production IN (SELECT id FROM productions) AND dataset = '' AND quality = ''
+      AND tranche = 0 AND run = NEW.run;
+    INSERT OR IGNORE INTO unclaimed
+        SELECT * FROM claimable WHERE run = OLD.run AND dataset = ''
+           AND production IN (SELECT id FROM productions);
 END;
 CREATE TRIGGER label_deleted AFTER DELETE ON datasets
 BEGIN
@@ -314,4 +336,7 @@ BEGIN
     WHERE production IN (SELECT id FROM productions) AND dataset = OLD.dataset
       AND quality = coalesce(OLD.quality, '') AND tranche = coalesce(OLD.tranche, 0)
       AND run = OLD.run;
+    INSERT OR IGNORE INTO unclaimed
+        SELECT * FROM claimable WHERE run = OLD.run AND dataset = ''
+           AND production IN (SELECT id FROM productions);
 END;

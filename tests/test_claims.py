@@ -285,6 +285,25 @@ def test_claims_follow_labels_and_filters(
 # --------------------------------------------------------------------------- labels that change
 
 
+def test_a_run_that_lost_its_labels_is_claimed_when_any_quality_will_do(
+    books: Bookkeeping,
+) -> None:
+    books.label([1, 2, 3])
+    store = books.manager(books.start())
+    with books.db.write() as tx:
+        tx.execute("DELETE FROM datasets WHERE run <= 2")
+    check_sound(books)
+    assert runs(store.claim(9, GOLD)) == [3]
+    claims = store.claim(1, ANY)
+    assert runs(claims) == [1]
+    check_sound(books)
+    store.apply([released(claims[0])])
+    books.label([1], "Ti50")
+    check_sound(books)
+    assert runs(store.claim(9, RunFilter(datasets=("Ti50",)))) == [1]
+    assert runs(store.claim(9, ANY)) == [2]
+
+
 def test_new_labels_are_found_at_once(books: Bookkeeping) -> None:
     books.label([1, 2, 3], "A")
     store = books.manager(books.start())

@@ -137,7 +137,10 @@ class BookkeepingMachine(RuleBasedStateMachine):
             and known.status == "N"
             and not known.resting
             and (production == self.primary or self.base_of(run) == "F")
-            and any(fits(label, wanted) for label in self.labels_of(run))
+            and (
+                any(fits(label, wanted) for label in self.labels_of(run))
+                or (wanted == ANY and not self.labels_of(run))
+            )
         }
 
     def base_of(self, run: int) -> str:

@@ -131,6 +131,8 @@ class RunStore:
             for dataset in wanted.datasets:
                 yield dataset, wanted.qualities
             return
+        if not (wanted.datasets or wanted.tranches or wanted.qualities):
+            yield "", [""]  # runs without any label
         known: dict[str, list[str]] = {}
         id_ = self.production.id
         row = self.db.row(_NEXT_DATASET, (id_, ""))
@@ -153,9 +155,10 @@ class RunStore:
             # `run` and `datasets` decide, `unclaimed` only leads there: a row that was replaced
             # by hand fired no triggers.
             f"SELECT u.tranche, u.run FROM unclaimed u JOIN run r USING (production, run) "
-            f"JOIN datasets d ON d.run = u.run AND d.dataset = u.dataset "
-            f"AND coalesce(d.tranche, 0) = u.tranche AND coalesce(d.quality, '') = u.quality "
+            f"LEFT JOIN datasets d ON d.run = u.run AND d.dataset = u.dataset "
             f"WHERE u.production = ? AND u.dataset = ? AND u.quality = ? AND {part} "
+            f"AND coalesce(d.dataset, '') = u.dataset AND coalesce(d.tranche, 0) = u.tranche "
+            f"AND coalesce(d.quality, '') = u.quality "
             f"AND r.status = 'N' AND {self._base_condition()} "
             f"AND coalesce(r.not_before, '') <= ? ORDER BY u.tranche, u.run LIMIT ?",
             (
