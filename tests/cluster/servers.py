@@ -149,7 +149,7 @@ class Server(ABC):
 
     def repair_node(self) -> None:
         """End ``crash_node``."""
-        raise NotImplementedError
+        raise ServerMissingError(f"{self.name} has no node here that could be spared")
 
     def stop(self) -> None:
         """End all daemons and jobs, and remove everything."""
