@@ -24,7 +24,6 @@ from production.batch.together import Place, Together, indices
 from production.errors import (
     BatchError,
     CommandError,
-    CommandTimeout,
     QueryFailed,
     SubmissionRefused,
 )
@@ -137,6 +136,7 @@ class GridEngineSystem(ClusterSystem):
         self._user = _own_name()
         self._broken: dict[str, str] = {}  # by id: why those could not start that it deleted
         self._sent: set[str] = set()  # jobs of which it matters in which queue they wait
+        self._asked: dict[str, float] = {}  # by job: when qacct was last asked, monotonic
 
     def command(self, jobs: Together) -> list[str]:
         """See ClusterSystem; the user's options come after those that may be replaced."""
@@ -248,16 +248,20 @@ class GridEngineSystem(ClusterSystem):
         """See ClusterSystem; of jobs in an error state, qstat had told more."""
         told = {id_: self._broken[id_] for id_ in ids if id_ in self._broken}
         deadline = time.monotonic() + _ACCOUNTING_PATIENCE
-        for job in sorted({id_.partition(".")[0] for id_ in ids if id_ not in told}):
+        unasked = {id_.partition(".")[0] for id_ in ids if id_ not in told}
+        # First those whose turn has not come for longest: one that hangs takes the others' time.
+        for job in sorted(unasked, key=lambda job: (self._asked.get(job, 0.0), job)):
             left = deadline - time.monotonic()
             if left <= 0:
                 break
+            self._asked[job] = time.monotonic()
+            seconds = min(left, commands.default_timeout())
             try:
-                told = parse_qacct(commands.run(["qacct", "-j", job], timeout=left).stdout) | told
-            except CommandTimeout:
-                break
+                answer = commands.run(["qacct", "-j", job], timeout=seconds)
             except CommandError:
-                continue  # never started, or not accounted yet
+                continue  # never started, or not accounted yet, or no answer now
+            told = parse_qacct(answer.stdout) | told
+        self._asked = {job: when for job, when in self._asked.items() if job in unasked}
         return told
 
 
