@@ -24,7 +24,6 @@ set -u
 
 readonly GRACE=3         # seconds between TERM and KILL; batch systems allow little more
 readonly RAREST=5000     # milliseconds between two looks at a long job
-readonly NOW=(date -u '+%Y-%m-%d %H:%M:%S.%6N')
 readonly SIGNALS=(HUP INT QUIT TERM USR1 USR2 XCPU)
 
 phase='start'            # how far we came: start, preflight, payload, publish, done
@@ -52,8 +51,8 @@ main() {
     fi
     SPOOL=$1
     notes=$SPOOL/started
-    start_time=$("${NOW[@]}")
-    host=$(uname -n)     # not $HOSTNAME: batch systems hand on the one of the submit host
+    now start_time
+    read -r host < /proc/sys/kernel/hostname    # batch systems hand on $HOSTNAME of the submit host
     local numbers number
     read -r -d '' -a numbers <<< "$(kill -l "${SIGNALS[@]}")"
     take_the_attempt
@@ -70,6 +69,16 @@ main() {
     publish
     phase='done'
     finish 0
+}
+
+# now NAME: the time in UTC, into the variable.
+now() {
+    local LC_ALL=C TZ=UTC0 moment=${EPOCHREALTIME-}    # new in bash 5
+    if [[ -n $moment ]]; then
+        printf -v "$1" '%(%Y-%m-%d %H:%M:%S)T.%s' "${moment%.*}" "${moment#*.}"
+    else
+        printf -v "$1" '%s' "$(date -u '+%Y-%m-%d %H:%M:%S.%6N')"
+    fi
 }
 
 # first_line COMMAND...: the first line that it prints, into `line`.
@@ -145,9 +154,10 @@ take_back() {
 }
 
 write_record() {
-    local text
+    local text stop_time why=${2//[[:cntrl:]]/ }
+    now stop_time
     printf -v text '%s\n' version=1 "phase=$phase" "exit_code=$1" "signal=$3" "host=$host" \
-        "start=$start_time" "stop=$("${NOW[@]}")" "reason=$(one_line "$2")" \
+        "start=$start_time" "stop=$stop_time" "reason=${why:0:500}" \
         "cpu_seconds=$cpu_seconds" "peak_memory=$peak_memory" \
         ${measured[@]+"${measured[@]}"} complete=yes
     write_durably "$SPOOL/record" "$text"
@@ -156,11 +166,6 @@ write_record() {
 # write_durably PATH TEXT: the file is there as a whole or not at all, also after a crash.
 write_durably() {
     printf '%s' "$2" > "$1.tmp" && sync -- "$1.tmp" && mv -T -- "$1.tmp" "$1"
-}
-
-one_line() {
-    local text=${1//[[:cntrl:]]/ }
-    printf '%s' "${text:0:500}"
 }
 
 # ---------------------------------------------------------------------------- before the payload
