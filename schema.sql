@@ -11,11 +11,13 @@
 -- For each production a view `<type>_v<version>` shows one row a run in the shape that people
 -- know; production/store/views.py makes it, since its columns depend on the recipe's outputs.
 --
--- Times are UTC text with microseconds: '2026-01-31 23:59:59.123456'.
+-- Times are UTC text with microseconds: '2026-01-31 23:59:59.123456'.  Where there may be millions
+-- of rows, what is stored takes less room (`start_us`: microseconds since 1970), and the column that
+-- people read (`start`) is made from it; the same holds for checksums.
 -- Rollback journal only: WAL does not work on network filesystems (sqlite.org/wal.html).
 
 PRAGMA application_id = 0x50524d47;  -- 'PRMG'
-PRAGMA user_version = 2;             -- the schema's version; production/store/migrations.py
+PRAGMA user_version = 3;             -- the schema's version; production/store/migrations.py
 
 -- Facts about this file: `uuid` tells two databases apart in job names and spool directories.
 CREATE TABLE meta (
@@ -132,7 +134,7 @@ CREATE TABLE run (
     PRIMARY KEY (production, run),
     CHECK ((status IN ('C', 'R')) = (manager IS NOT NULL))
 ) WITHOUT ROWID;
-CREATE INDEX run_by_status ON run (production, status, run);
+CREATE INDEX run_at_error ON run (production, run) WHERE status = 'E';
 CREATE INDEX run_by_manager ON run (manager) WHERE manager IS NOT NULL;
 
 CREATE TRIGGER run_changes_lawfully BEFORE UPDATE OF status ON run
@@ -154,25 +156,41 @@ CREATE TABLE attempt (
     production  INTEGER NOT NULL,
     run         INTEGER NOT NULL,
     attempt     INTEGER NOT NULL,
+    token       INTEGER,             -- that it was claimed with; part of the job's name
     manager     INTEGER NOT NULL REFERENCES manager (id),  -- who claimed it
     outcome     TEXT CHECK (outcome IN ('finished', 'failed', 'rolled back')),  -- NULL: lasts
     reason      TEXT,                -- why it failed or was rolled back
-    claimed     TEXT,
-    start       TEXT,                -- submitted
-    stop        TEXT,                -- outcome known
+    claimed_us  ,                    -- text where an imported database said no more
+    start_us    ,                    -- submitted
+    stop_us     ,                    -- outcome known
     modules     INTEGER REFERENCES modules (id),  -- frozen before the submission
     batch       TEXT,                -- batch system
-    job_name    TEXT,                -- set before the submission: the intent
+    spool       TEXT,                -- directory where the job leaves its records: set before the
+                                     -- submission, the intent
     job         TEXT,                -- the batch system's id, set after it
-    spool       TEXT,                -- directory where the job leaves its records
     host        TEXT,                -- node
-    job_start   TEXT,                -- on the node
-    job_stop    TEXT,
+    job_start_us,                    -- on the node
+    job_stop_us ,
     exit_code   INTEGER,
     cpu_seconds REAL,
     peak_memory INTEGER,             -- bytes, as far as it was sampled
     olog        TEXT,                -- standard output and error of the job
     elog        TEXT,
+    claimed     TEXT GENERATED ALWAYS AS (CASE typeof(claimed_us) WHEN 'integer' THEN
+        datetime(claimed_us / 1000000, 'unixepoch') || printf('.%06d', claimed_us % 1000000)
+        ELSE claimed_us END) VIRTUAL,
+    start       TEXT GENERATED ALWAYS AS (CASE typeof(start_us) WHEN 'integer' THEN
+        datetime(start_us / 1000000, 'unixepoch') || printf('.%06d', start_us % 1000000)
+        ELSE start_us END) VIRTUAL,
+    stop        TEXT GENERATED ALWAYS AS (CASE typeof(stop_us) WHEN 'integer' THEN
+        datetime(stop_us / 1000000, 'unixepoch') || printf('.%06d', stop_us % 1000000)
+        ELSE stop_us END) VIRTUAL,
+    job_start   TEXT GENERATED ALWAYS AS (CASE typeof(job_start_us) WHEN 'integer' THEN
+        datetime(job_start_us / 1000000, 'unixepoch') || printf('.%06d', job_start_us % 1000000)
+        ELSE job_start_us END) VIRTUAL,
+    job_stop    TEXT GENERATED ALWAYS AS (CASE typeof(job_stop_us) WHEN 'integer' THEN
+        datetime(job_stop_us / 1000000, 'unixepoch') || printf('.%06d', job_stop_us % 1000000)
+        ELSE job_stop_us END) VIRTUAL,
     UNIQUE (production, run, attempt),
     FOREIGN KEY (production, run) REFERENCES run (production, run)
 );
@@ -192,7 +210,8 @@ CREATE TABLE output (
     name    TEXT    NOT NULL,        -- the recipe's name for it: tree, hist, odb, out
     path    TEXT    NOT NULL,
     size    INTEGER,                 -- bytes
-    sha256  TEXT,
+    digest  BLOB,                    -- SHA-256
+    sha256  TEXT GENERATED ALWAYS AS (nullif(lower(hex(digest)), '')) VIRTUAL,
     PRIMARY KEY (attempt, name)
 ) WITHOUT ROWID;
 

@@ -71,15 +71,23 @@ class Claim:
     failures: int = 0
 
 
+def job_name(label: str, claim: Claim, database: str) -> str:
+    """What the batch system knows a job by: unique for this hold on this run of ``label``.
+
+    ``database``: the database's uuid, so that jobs of several databases are told apart as well.
+    """
+    return f"{label}.{claim.run}.a{claim.attempt}.t{claim.token}.{database}"
+
+
 @dataclass(frozen=True)
 class Orphan:
     """A run whose manager is dead: what it left behind."""
 
     claim: Claim
     status: Status
-    job_name: str | None  # written before the submission
-    job_id: str | None  # written after it
-    spool: Path | None
+    job_name: str | None  # None: no job was intended
+    job_id: str | None  # written after the submission
+    spool: Path | None  # written before it
     batch: str | None
 
 
@@ -226,7 +234,6 @@ class Intended:
     """C: a job is about to be submitted.  Recorded first, so that a crash cannot hide it."""
 
     claim: Claim
-    job_name: str
     batch: str
     spool: Path
     modules: str | None  # text

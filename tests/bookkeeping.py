@@ -26,6 +26,7 @@ from production.model import (
     RunFilter,
     Status,
     Submitted,
+    job_name,
 )
 from production.store import datasets, managers, migrations, productions
 from production.store.connection import Database
@@ -80,6 +81,12 @@ class Bookkeeping:
     def column(self, sql: str, *parameters: object) -> list[Any]:
         """The first column of what a query finds."""
         return [row[0] for row in self.rows(sql, *parameters)]
+
+    def job_name(self, claim: Claim) -> str:
+        """What a job of the first production is called."""
+        return job_name(
+            "alcapana_v1", claim, str(self.cell("SELECT value FROM meta WHERE key = 'uuid'"))
+        )
 
     def cell(self, sql: str, *parameters: object) -> Any:
         """The only value that a query finds."""
@@ -157,9 +164,8 @@ def status_of(store: RunStore, claim: Claim) -> Status:
 
 def intended(claim: Claim, modules: str | None = "PlotMass\n", **paths: Path) -> Intended:
     spool = Path(f"/spool/run{claim.run}.a{claim.attempt}.t{claim.token}")
-    name = f"alcapana_v1.{claim.run}.a{claim.attempt}.t{claim.token}"
     logs = {"olog": spool / "out", "elog": spool / "err", **paths}
-    return Intended(claim, name, "local", spool, modules, **logs)
+    return Intended(claim, "local", spool, modules, **logs)
 
 
 def submitted(claim: Claim) -> Submitted:

@@ -494,7 +494,7 @@ def test_a_dead_managers_runs_come_with_all_that_is_known(books: Bookkeeping) ->
     orphans = heir.take_over(dead.manager)
     assert [o.claim for o in orphans] == [Claim(run, attempt=1, token=2) for run in (1, 2, 3)]
     assert [o.status for o in orphans] == [Status.CLAIMED, Status.CLAIMED, Status.RUNNING]
-    assert [o.job_name for o in orphans] == [None, intended(two).job_name, intended(three).job_name]
+    assert [o.job_name for o in orphans] == [None, books.job_name(two), books.job_name(three)]
     assert [o.job_id for o in orphans] == [None, None, submitted(three).job]
     assert [o.spool for o in orphans] == [None, intended(two).spool, intended(three).spool]
     assert [o.batch for o in orphans] == [None, "local", "local"]

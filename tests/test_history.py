@@ -153,7 +153,7 @@ def test_an_attempt_with_an_outcome_stays_as_it_is(books: Bookkeeping, store: Ru
     one, two, three = store.claim(3, GOLD)
     finish(store, one)
     store.apply([failed(two), released(three)])
-    for column in ("outcome", "reason", "stop", "modules", "exit_code", "olog", "job", "manager"):
+    for column in ("outcome", "reason", "stop_us", "modules", "exit_code", "olog", "job", "manager"):
         assert "is history" in refused(books, f"UPDATE attempt SET {column} = NULL")
     assert "are kept" in refused(books, "DELETE FROM attempt WHERE run = 2")
     assert "are kept" in refused(books, "DELETE FROM attempt")
@@ -205,7 +205,7 @@ def test_what_the_node_did_is_kept(books: Bookkeeping, store: RunStore) -> None:
     (claim,) = store.claim(1, GOLD)
     finish(store, claim)
     assert books.rows(
-        "SELECT host, job_start, job_stop, exit_code, cpu_seconds, peak_memory, batch, job_name, "
+        "SELECT host, job_start, job_stop, exit_code, cpu_seconds, peak_memory, batch, token, "
         "spool FROM attempt"
     ) == [
         (
@@ -216,7 +216,7 @@ def test_what_the_node_did_is_kept(books: Bookkeeping, store: RunStore) -> None:
             3480.5,
             512 * 2**20,
             "local",
-            intended(claim).job_name,
+            claim.token,
             str(intended(claim).spool),
         )
     ]

@@ -7,6 +7,7 @@ import shutil
 import signal
 import sqlite3
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -31,8 +32,9 @@ from production.errors import (
     DatabaseTrouble,
     NotADatabase,
 )
-from production.store.connection import APPLICATION_ID, SCHEMA_VERSION, Database
+from production.store.connection import APPLICATION_ID, SCHEMA_VERSION, Database, utc_text
 from production.store.migrations import MIGRATIONS, SCHEMA, create, migrate, statements
+from production.store.views import view_statements
 
 # As a later program would bring them: new columns, tables, triggers, and changed contents.
 NEW_STEPS = (
@@ -261,6 +263,61 @@ def test_the_oldest_schema_becomes_that_of_a_new_database(tmp_path: Path) -> Non
     assert [[*map(plain, row)] for row in schema(old)] == [
         [*map(plain, row)] for row in schema(new)
     ]
+
+
+# What somebody may have asked an older database, and the rows that it has.
+QUESTIONS = (
+    "SELECT * FROM alcapana_v1",
+    "SELECT id, production, run, attempt, manager, outcome, reason, claimed, start, stop, modules, "
+    "batch, job, spool, host, job_start, job_stop, exit_code, cpu_seconds, peak_memory, olog, elog "
+    "FROM attempt",
+    "SELECT attempt, name, path, size, sha256 FROM output",
+)
+ROWS = """
+    INSERT INTO datasets (run, dataset, quality) VALUES (1, 'A', 'gold'), (2, 'A', 'gold');
+    INSERT INTO productions (id, type, version, software) VALUES (1, 'alcapana', 1, 'v5');
+    INSERT INTO manager (id, user) VALUES (1, 'anna');
+    INSERT INTO modules VALUES (1, 'ab', 'PlotMass');
+    INSERT INTO run VALUES (1, 1, 'F', 2, 5, 0, NULL, NULL), (1, 2, 'R', 1, 4, 0, 1, NULL),
+                           (1, 3, 'C', 1, 1, 0, 1, NULL), (1, 4, 'F', 1, 0, 0, NULL, NULL);
+    INSERT INTO attempt VALUES
+        (1, 1, 1, 1, 1, 'failed', 'crashed', '2026-01-31 23:59:58.999999',
+         '2026-01-31 23:59:59.000000', '2026-02-01 00:00:00.000001', 1, 'slurm',
+         'alcapana_v1.1.a1.t2.0123abcd', '17_1', '/spool/1', 'node1',
+         '2026-01-31 23:59:59.100000', '2026-02-01 00:00:00.000000', 139, 0.5, 4096, '/o', '/e'),
+        (2, 1, 1, 2, 1, 'finished', NULL, '2026-02-01 00:00:00.000001', NULL, NULL, NULL, 'slurm',
+         'alcapana_v1.1.a2.t5.0123abcd', NULL, '/spool/2', NULL, NULL, NULL, 0, NULL, NULL,
+         NULL, NULL),
+        (3, 1, 2, 1, 1, NULL, NULL, '1969-12-31 23:59:59.500000', NULL, NULL, NULL, 'slurm',
+         'alcapana_v1.2.a1.t3.0123abcd', '18', '/spool/3', NULL, NULL, NULL, NULL, NULL, NULL,
+         NULL, NULL),
+        (4, 1, 3, 1, 1, NULL, NULL, '2026-02-01 00:00:00.000002', NULL, NULL, NULL, NULL, NULL,
+         NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL),
+        (5, 1, 4, 1, 1, 'finished', NULL, NULL, '2014-07-16 10:09', 'last summer', NULL, NULL,
+         NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, '/old.out', NULL);
+    INSERT INTO output VALUES (2, 'tree', '/tree1', 17, '00ff'), (5, 'tree', '/tree4', NULL, NULL);
+"""
+
+
+def test_what_an_older_database_held_reads_the_same_afterwards(tmp_path: Path) -> None:
+    old = tmp_path / "old.db"
+    with closing(sqlite3.connect(old)) as session:
+        session.executescript((PROJECT / "tests" / "data" / "schema_v2.sql").read_text())
+        session.executescript(ROWS)
+        for statement in view_statements("alcapana_v1", 1, ["tree"]):
+            session.execute(statement)
+        before = [session.execute(question).fetchall() for question in QUESTIONS]
+        assert before[0] and before[2]
+    assert migrate(old) == (2, SCHEMA_VERSION)
+    with closing(sqlite3.connect(old)) as session:
+        assert [session.execute(question).fetchall() for question in QUESTIONS] == before
+        tokens = session.execute("SELECT token FROM attempt ORDER BY id").fetchall()
+        assert tokens == [(2,), (5,), (3,), (None,), (None,)]
+        assert session.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        assert not session.execute("PRAGMA foreign_key_check").fetchall()
+        session.execute("UPDATE alcapana_v1 SET status = 'N' WHERE run = 3")
+        ((stop,),) = session.execute("SELECT stop FROM attempt WHERE run = 3")
+        assert utc_text(time.time() - 60) < stop < utc_text(time.time() + 60)
 
 
 def test_what_is_up_to_date_stays_as_it_is(books: Bookkeeping) -> None:

@@ -128,8 +128,8 @@ def test_of_a_dead_manager_claims_return_and_jobs_are_adopted_at_once(books: Boo
     )
     _, adopted = held.next_one()  # does not wait for the lease of a manager elsewhere
     assert adopted == [
-        (held.intent.run, intended(held.intent).job_name),
-        (held.job.run, intended(held.job).job_name),
+        (held.intent.run, books.job_name(held.intent)),
+        (held.job.run, books.job_name(held.job)),
     ]
 
 

@@ -209,7 +209,7 @@ class BookkeepingMachine(RuleBasedStateMachine):
     def expect(self, change: Change, run: Run) -> None:
         match change:
             case Intended():
-                run.job = change.job_name
+                run.job = str(change.spool)
             case Submitted():
                 run.status = "R"
             case Finished():
@@ -330,7 +330,7 @@ class BookkeepingMachine(RuleBasedStateMachine):
         """Which includes that each is in one manager's hands, and that tokens only grow."""
         rows = self.books.rows(
             """
-            SELECT production, run, status, r.attempt, token, failures, r.manager, job_name
+            SELECT production, run, status, r.attempt, r.token, failures, r.manager, spool
             FROM run r LEFT JOIN attempt a USING (production, run, attempt)
             """
         )

@@ -114,7 +114,6 @@ class Jobs:
         self._desk.record(
             Intended(
                 work.claim,
-                job_name=order.name,
                 batch=work.batch.name,
                 spool=order.spool,
                 modules=self._desk.job.modules_text,

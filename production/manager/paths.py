@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from production.model import Claim, OutputPlan, Production
+from production.model import Claim, OutputPlan, Production, job_name
 from production.recipe.model import Recipe
 
 _ATTEMPT = re.compile(r"run(\d+)\.a(\d+)")
@@ -56,10 +56,8 @@ class Paths:
         return self.data / "spool" / self.workspace / "done"
 
     def job_name(self, claim: Claim) -> str:
-        """Unique for this hold on this run, also among several databases."""
-        return (
-            f"{self.production.label}.{claim.run}.a{claim.attempt}.t{claim.token}.{self.database}"
-        )
+        """What the batch system knows the claim's job by."""
+        return job_name(self.production.label, claim, self.database)
 
     def outputs(self, claim: Claim) -> tuple[OutputPlan, ...]:
         """Where the outputs go, and what they are called while they are written.

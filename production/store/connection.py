@@ -20,7 +20,7 @@ import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
@@ -40,7 +40,7 @@ from production.store.identity import current_user
 from production.store.lock_holder import lock_holder
 
 APPLICATION_ID = 0x50524D47
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 BUSY_MILLISECONDS = 250
 PATIENCE = 60.0  # seconds; how long a write waits for the lock
 SLOW = 5.0  # seconds; when waiting is worth a message
@@ -48,6 +48,11 @@ TROUBLE_PAUSE = 0.5  # seconds between two tries when the file is in trouble
 
 T = TypeVar("T")
 Row = sqlite3.Row
+
+_TIME = "%Y-%m-%d %H:%M:%S.%f"
+_EPOCH = datetime.fromtimestamp(0, UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
 Parameters = Sequence[object] | dict[str, object]
 
 
@@ -58,7 +63,21 @@ def utc_now() -> str:
 
 def utc_text(seconds: float) -> str:
     """``seconds`` since the epoch as the database keeps times."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
+    return datetime.fromtimestamp(seconds, UTC).strftime(_TIME)
+
+
+def now_us() -> int:
+    """The present as attempts keep it: microseconds since the epoch."""
+    return time.time_ns() // 1000
+
+
+def text_us(text: str) -> int | str:
+    """A time as attempts keep it; what is no such text, or before the epoch, stays as it is."""
+    try:
+        moment = datetime.strptime(text, _TIME).replace(tzinfo=UTC)
+    except ValueError:
+        return text
+    return (moment - _EPOCH) // _MICROSECOND if moment >= _EPOCH else text
 
 
 class Database:

@@ -39,8 +39,8 @@ def holdings(db: Database, productions: Sequence[Production]) -> list[Holding]:
     """Who holds runs of these productions."""
     rows = db.rows(
         """
-        SELECT m.*, r.production AS of, sum(a.job_name IS NULL) AS claims,
-               sum(a.job_name IS NOT NULL) AS jobs
+        SELECT m.*, r.production AS of, sum(a.spool IS NULL) AS claims,
+               sum(a.spool IS NOT NULL) AS jobs
         FROM run r JOIN manager m ON m.id = r.manager
         JOIN attempt a USING (production, run, attempt)
         WHERE r.manager IS NOT NULL AND r.production IN (SELECT value FROM json_each(?))

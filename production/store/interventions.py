@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from production.model import Production, Status
 from production.store.choice import EVERY_RUN, RunChoice
-from production.store.connection import Database, Row, utc_now
+from production.store.connection import Database, Row, now_us
 from production.store.identity import Identity, is_alive
 
 # The latest failure decides, not an earlier one.
@@ -108,7 +108,7 @@ def _chosen(db: Database, production: Production, chosen: RunChoice) -> list[Row
     condition, parameters = chosen.condition("r.run")
     return db.rows(
         f"""
-        SELECT r.run, r.status, r.manager, a.id AS attempt, a.job_name, m.user, m.host
+        SELECT r.run, r.status, r.manager, a.id AS attempt, a.spool, m.user, m.host
         FROM run r LEFT JOIN manager m ON m.id = r.manager
         LEFT JOIN attempt a USING (production, run, attempt)
         WHERE r.production = ? AND {condition}
@@ -126,17 +126,17 @@ def _release(
     holder = f"manager {row['manager']} ({row['user']} on {row['host']})"
     if row["manager"] is None:
         return Asked(row["run"], False, f"stands at {row['status']}: nobody holds it")
-    if row["job_name"] is not None and alive is False:
+    if row["spool"] is not None and alive is False:
         why = f"has a job, and {holder} is gone: the next manager takes it over"
         return Asked(row["run"], False, why)
-    if row["job_name"] is not None:
+    if row["spool"] is not None:
         why = f"has a job: see production stop or kill --manager={row['manager']}"
         return Asked(row["run"], False, why)
     if row["user"] != who.user and alive is not False:
         return Asked(row["run"], False, f"is held by {holder}: see production recover")
     tx.execute(
-        "UPDATE attempt SET outcome = 'rolled back', reason = ?, stop = ? WHERE id = ?",
-        (f"given back by {who.user}", utc_now(), row["attempt"]),
+        "UPDATE attempt SET outcome = 'rolled back', reason = ?, stop_us = ? WHERE id = ?",
+        (f"given back by {who.user}", now_us(), row["attempt"]),
     )
     tx.execute(  # with a new token: the manager finds out at its next write
         "UPDATE run SET status = 'N', token = token + 1, failures = 0, not_before = NULL, "

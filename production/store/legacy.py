@@ -275,6 +275,11 @@ def _user(tx: sqlite3.Connection, row: dict[str, object], users: dict[str, int])
     return users[name]
 
 
+def _time(value: object) -> str | None:
+    """A time as it was: in the column, numbers would be microseconds."""
+    return None if value is None else str(value)
+
+
 def _enter_attempt(
     tx: sqlite3.Connection,
     key: tuple[int, int, int],
@@ -286,8 +291,8 @@ def _enter_attempt(
     modules = row.get("modules") or ""
     id_ = tx.execute(
         """
-        INSERT INTO attempt (production, run, attempt, manager, outcome, reason, start, stop,
-                             modules, olog, elog)
+        INSERT INTO attempt (production, run, attempt, manager, outcome, reason, start_us,
+                             stop_us, modules, olog, elog)
         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id
         """,
         (
@@ -295,8 +300,8 @@ def _enter_attempt(
             manager,
             "finished" if finished else "rolled back",
             None if finished else f"had status {row['status']} when it was imported",
-            row.get("start"),
-            row.get("stop"),
+            _time(row.get("start")),
+            _time(row.get("stop")),
             keep_modules(tx, _text(modules) if isinstance(modules, bytes) else str(modules))
             if modules
             else None,

@@ -7,8 +7,9 @@ import os
 import re
 import secrets
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from production.errors import (
     DatabaseExists,
@@ -22,12 +23,14 @@ from production.store.connection import (
     need_file,
     patiently,
     raw_connect,
+    text_us,
     utc_now,
 )
 from production.store.identity import current_user
+from production.store.views import FIXED_COLUMNS, view_statements
 
 # MIGRATIONS[n] turns schema version n + 1 into n + 2.  schema.sql always describes the newest, also
-# of what is derived, which steps need not mind.
+# of what is derived and of the views, which steps need not mind.
 MIGRATIONS: tuple[str, ...] = (
     """
     CREATE TABLE request (
@@ -44,7 +47,83 @@ MIGRATIONS: tuple[str, ...] = (
     );
     CREATE INDEX request_open ON request (manager) WHERE answered IS NULL;
     """,
+    # Half as many bytes for an attempt: times as numbers, checksums as bytes, and of the job's name
+    # only what the other columns do not tell.
+    """
+    DROP INDEX run_by_status;
+    CREATE INDEX run_at_error ON run (production, run) WHERE status = 'E';
+    CREATE TABLE old_output AS SELECT * FROM output;
+    CREATE TABLE old_attempt AS SELECT * FROM attempt;
+    DROP TABLE output;
+    DROP TABLE attempt;
+    CREATE TABLE attempt (
+        id          INTEGER PRIMARY KEY,
+        production  INTEGER NOT NULL,
+        run         INTEGER NOT NULL,
+        attempt     INTEGER NOT NULL,
+        token       INTEGER,
+        manager     INTEGER NOT NULL REFERENCES manager (id),
+        outcome     TEXT CHECK (outcome IN ('finished', 'failed', 'rolled back')),
+        reason      TEXT,
+        claimed_us  ,
+        start_us    ,
+        stop_us     ,
+        modules     INTEGER REFERENCES modules (id),
+        batch       TEXT,
+        spool       TEXT,
+        job         TEXT,
+        host        TEXT,
+        job_start_us,
+        job_stop_us ,
+        exit_code   INTEGER,
+        cpu_seconds REAL,
+        peak_memory INTEGER,
+        olog        TEXT,
+        elog        TEXT,
+        claimed     TEXT GENERATED ALWAYS AS (CASE typeof(claimed_us) WHEN 'integer' THEN
+            datetime(claimed_us / 1000000, 'unixepoch') || printf('.%06d', claimed_us % 1000000)
+            ELSE claimed_us END) VIRTUAL,
+        start       TEXT GENERATED ALWAYS AS (CASE typeof(start_us) WHEN 'integer' THEN
+            datetime(start_us / 1000000, 'unixepoch') || printf('.%06d', start_us % 1000000)
+            ELSE start_us END) VIRTUAL,
+        stop        TEXT GENERATED ALWAYS AS (CASE typeof(stop_us) WHEN 'integer' THEN
+            datetime(stop_us / 1000000, 'unixepoch') || printf('.%06d', stop_us % 1000000)
+            ELSE stop_us END) VIRTUAL,
+        job_start   TEXT GENERATED ALWAYS AS (CASE typeof(job_start_us) WHEN 'integer' THEN
+            datetime(job_start_us / 1000000, 'unixepoch') || printf('.%06d', job_start_us % 1000000)
+            ELSE job_start_us END) VIRTUAL,
+        job_stop    TEXT GENERATED ALWAYS AS (CASE typeof(job_stop_us) WHEN 'integer' THEN
+            datetime(job_stop_us / 1000000, 'unixepoch') || printf('.%06d', job_stop_us % 1000000)
+            ELSE job_stop_us END) VIRTUAL,
+        UNIQUE (production, run, attempt),
+        FOREIGN KEY (production, run) REFERENCES run (production, run)
+    );
+    INSERT INTO attempt
+        SELECT id, production, run, attempt,
+               CAST(substr(job_name, instr(job_name, '.t') + 2) AS INTEGER),
+               manager, outcome, reason, microseconds(claimed), microseconds(start),
+               microseconds(stop), modules, batch, spool, job, host, microseconds(job_start),
+               microseconds(job_stop), exit_code, cpu_seconds, peak_memory, olog, elog
+        FROM old_attempt;
+    CREATE TABLE output (
+        attempt INTEGER NOT NULL REFERENCES attempt (id),
+        name    TEXT    NOT NULL,
+        path    TEXT    NOT NULL,
+        size    INTEGER,
+        digest  BLOB,
+        sha256  TEXT GENERATED ALWAYS AS (nullif(lower(hex(digest)), '')) VIRTUAL,
+        PRIMARY KEY (attempt, name)
+    ) WITHOUT ROWID;
+    INSERT INTO output SELECT attempt, name, path, size, bytes_of_hex(sha256) FROM old_output;
+    DROP TABLE old_output;
+    DROP TABLE old_attempt;
+    """,
 )
+# What steps may call besides SQL's own functions.
+_FUNCTIONS: Mapping[str, Callable[[Any], object]] = {
+    "microseconds": lambda text: None if text is None else text_us(text),
+    "bytes_of_hex": lambda text: None if text is None else bytes.fromhex(text),
+}
 
 # The part of the schema that every migration makes anew, and what fills it.
 _DERIVED = re.compile(r"^CREATE (TRIGGER|TABLE (unclaimed|tally)\b|VIEW claimable\b)", re.MULTILINE)
@@ -141,17 +220,19 @@ def _step_by_step(connection: sqlite3.Connection, path: Path, steps: Sequence[st
         raise DatabaseTooNew(path=path, found=found, known=newest)
     if found == newest:
         return found
-    _drop_derived(connection)
+    for name, function in _FUNCTIONS.items():
+        connection.create_function(name, 1, function)
+    productions = _drop_derived(connection)
     for step in steps[found - 1 :]:
         for statement in statements(step):
             connection.execute(statement)
-    _make_derived(connection)
+    _make_derived(connection, productions)
     connection.execute(f"PRAGMA user_version = {newest}")
     return found
 
 
-def _drop_derived(connection: sqlite3.Connection) -> None:
-    """Drop what a migration makes anew; the views of productions keep their triggers."""
+def _drop_derived(connection: sqlite3.Connection) -> list[tuple[str, int, list[str]]]:
+    """Drop what a migration makes anew; returns what the views of productions are made from."""
     tables = re.findall(r"^CREATE TABLE (\w+)", SCHEMA.read_text(), re.MULTILINE)
     triggers = connection.execute("SELECT name, tbl_name FROM sqlite_master WHERE type = 'trigger'")
     for name, table in triggers.fetchall():
@@ -159,9 +240,21 @@ def _drop_derived(connection: sqlite3.Connection) -> None:
             connection.execute(f'DROP TRIGGER "{name}"')
     for what in ("TABLE IF EXISTS unclaimed", "TABLE IF EXISTS tally", "VIEW IF EXISTS claimable"):
         connection.execute(f"DROP {what}")
+    found = []
+    for label, id_ in connection.execute("SELECT type || '_v' || version, id FROM productions"):
+        columns = connection.execute("SELECT name FROM pragma_table_info(?)", (label,))
+        found.append((label, id_, [name for (name,) in columns if name not in FIXED_COLUMNS]))
+    for label, _, _ in found:
+        connection.execute(f'DROP VIEW IF EXISTS "{label}"')
+    return found
 
 
-def _make_derived(connection: sqlite3.Connection) -> None:
+def _make_derived(
+    connection: sqlite3.Connection, productions: Sequence[tuple[str, int, Sequence[str]]]
+) -> None:
+    for label, id_, outputs in productions:
+        for statement in view_statements(label, id_, outputs):
+            connection.execute(statement)
     for statement in statements(SCHEMA.read_text()):
         if _DERIVED.search(statement):
             connection.execute(statement)

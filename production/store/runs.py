@@ -25,9 +25,10 @@ from production.model import (
     RunFilter,
     Status,
     Submitted,
+    job_name,
 )
-from production.store.connection import Database, Row, utc_now, utc_text
-from production.store.productions import keep_modules
+from production.store.connection import Database, Row, now_us, text_us, utc_now, utc_text
+from production.store.productions import database_id, keep_modules
 
 # The datasets and qualities that have unclaimed runs: one step in the index for each, where
 # DISTINCT or a comparison of both at once would read all runs of a dataset.
@@ -64,8 +65,8 @@ class RunStore:
             return []  # no write lock taken for nothing
 
         def take(tx: sqlite3.Connection) -> list[Claim]:
-            now = utc_now()
-            runs = self._candidates(count, wanted, now)
+            runs = self._candidates(count, wanted, utc_now())
+            claimed = now_us()
             tx.executemany(
                 """
                 UPDATE run SET status = 'C', attempt = attempt + 1, token = token + 1, manager = ?
@@ -75,9 +76,12 @@ class RunStore:
             )
             claims = [self._current(run) for run in runs]
             tx.executemany(
-                "INSERT INTO attempt (production, run, attempt, manager, claimed) "
-                "VALUES (?, ?, ?, ?, ?)",
-                [(self.production.id, c.run, c.attempt, self.manager, now) for c in claims],
+                "INSERT INTO attempt (production, run, attempt, token, manager, claimed_us) "
+                "VALUES (?, ?, ?, ?, ?, ?)",
+                [
+                    (self.production.id, c.run, c.attempt, c.token, self.manager, claimed)
+                    for c in claims
+                ],
             )
             return claims
 
@@ -212,7 +216,6 @@ class RunStore:
         self._update_attempt(
             tx,
             change.claim,
-            job_name=change.job_name,
             batch=change.batch,
             spool=str(change.spool),
             modules=modules,
@@ -224,7 +227,7 @@ class RunStore:
     def _submitted(self, tx: sqlite3.Connection, change: Submitted) -> bool:
         if not self._move(tx, change.claim, "status = 'R'"):
             return False
-        self._update_attempt(tx, change.claim, job=change.job, start=utc_now())
+        self._update_attempt(tx, change.claim, job=change.job, start_us=now_us())
         return True
 
     def _finish(self, tx: sqlite3.Connection, change: Finished) -> bool:
@@ -235,14 +238,17 @@ class RunStore:
             (self.production.id, change.claim.run, change.claim.attempt),
         ).fetchone()
         tx.executemany(
-            "INSERT INTO output (attempt, name, path, size, sha256) VALUES (?, ?, ?, ?, ?)",
-            [(row[0], o.name, str(o.path), o.size, o.sha256) for o in change.record.outputs],
+            "INSERT INTO output (attempt, name, path, size, digest) VALUES (?, ?, ?, ?, ?)",
+            [
+                (row[0], o.name, str(o.path), o.size, bytes.fromhex(o.sha256))
+                for o in change.record.outputs
+            ],
         )
         self._update_attempt(
             tx,
             change.claim,
             outcome="finished",
-            stop=utc_now(),
+            stop_us=now_us(),
             olog=str(change.olog),
             elog=str(change.elog),
             **_node_facts(change.record),
@@ -262,7 +268,7 @@ class RunStore:
             facts = _node_facts(change.record) if change.record else {}
             facts["exit_code"] = change.exit_code
             self._update_attempt(
-                tx, change.claim, outcome="failed", reason=change.reason, stop=utc_now(), **facts
+                tx, change.claim, outcome="failed", reason=change.reason, stop_us=now_us(), **facts
             )
         return moved
 
@@ -270,7 +276,7 @@ class RunStore:
         if not self._move(tx, change.claim, "status = 'N', manager = NULL"):
             return False
         self._update_attempt(
-            tx, change.claim, outcome="rolled back", reason=change.reason, stop=utc_now()
+            tx, change.claim, outcome="rolled back", reason=change.reason, stop_us=now_us()
         )
         return True
 
@@ -311,8 +317,8 @@ class RunStore:
         tx.execute(
             """
             UPDATE productions SET stop = ? WHERE id = ? AND stop IS NULL AND NOT EXISTS
-                (SELECT 1 FROM run WHERE production = productions.id
-                 AND status IN ('N', 'C', 'R', 'E'))
+                (SELECT 1 FROM tally WHERE production = productions.id
+                 AND status <> 'F' AND runs > 0)
             """,
             (utc_now(), self.production.id),
         )
@@ -333,13 +339,14 @@ class RunStore:
         rows = self.db.rows(
             """
             SELECT r.run, r.attempt, r.token + 1 AS token, r.failures, r.status,
-                   a.job_name, a.job, a.spool, a.batch
+                   a.token AS named, a.job, a.spool, a.batch
             FROM run r JOIN attempt a USING (production, run, attempt)
             WHERE r.manager = ? AND r.production = ? ORDER BY r.run
             """,
             (dead, self.production.id),
         )
-        return [_orphan(row) for row in rows]
+        database = database_id(self.db)
+        return [_orphan(row, self.production.label, database) for row in rows]
 
     def take_over(
         self, dead: int, wanted: Callable[[Orphan], bool] = lambda _: True
@@ -370,20 +377,19 @@ class RunStore:
 def _node_facts(record: JobRecord) -> dict[str, object]:
     return {
         "host": record.host,
-        "job_start": record.start,
-        "job_stop": record.stop,
+        "job_start_us": text_us(record.start),
+        "job_stop_us": text_us(record.stop),
         "exit_code": record.exit_code,
         "cpu_seconds": record.cpu_seconds,
         "peak_memory": record.peak_memory,
     }
 
 
-def _orphan(row: Row) -> Orphan:
-    return Orphan(
-        Claim(row["run"], row["attempt"], row["token"], row["failures"]),
-        Status(row["status"]),
-        row["job_name"],
-        row["job"],
-        None if row["spool"] is None else Path(row["spool"]),
-        row["batch"],
-    )
+def _orphan(row: Row, label: str, database: str) -> Orphan:
+    claim = Claim(row["run"], row["attempt"], row["token"], row["failures"])
+    status, job, batch = Status(row["status"]), row["job"], row["batch"]
+    if row["spool"] is None:
+        return Orphan(claim, status, None, job, None, batch)
+    # The job was named by the hold under which it was submitted.
+    name = job_name(label, replace(claim, token=row["named"]), database)
+    return Orphan(claim, status, name, job, Path(row["spool"]), batch)

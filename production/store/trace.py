@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from production.errors import NotRecorded
-from production.model import Production, RecordedFile
+from production.model import Claim, Production, RecordedFile, job_name
 from production.store import productions
 from production.store.connection import Database, Row
 
@@ -99,9 +99,9 @@ def _provenance(db: Database, production: Production, run: int, number: int | No
     row = db.row(
         """
         SELECT p.base_type, p.recipe, r.status, a.id, a.attempt, a.outcome, a.reason, m.user,
-               m.host AS manager_host, m.pid, a.claimed, a.start, a.stop, a.batch, a.job_name,
-               a.job, a.host, a.job_start, a.job_stop, a.exit_code, a.cpu_seconds, a.peak_memory,
-               t.sha256 AS modules_sha256, t.text AS modules, a.olog, a.elog
+               m.host AS manager_host, m.pid, a.claimed, a.start, a.stop, a.batch, a.token,
+               a.spool, a.job, a.host, a.job_start, a.job_stop, a.exit_code, a.cpu_seconds,
+               a.peak_memory, t.sha256 AS modules_sha256, t.text AS modules, a.olog, a.elog
         FROM run r JOIN productions p ON p.id = r.production
         LEFT JOIN attempt a ON a.production = r.production AND a.run = r.run AND a.attempt = ?
         LEFT JOIN manager m ON m.id = a.manager
@@ -113,6 +113,8 @@ def _provenance(db: Database, production: Production, run: int, number: int | No
     assert row is not None  # noqa: S101 - found a moment ago, and runs with attempts stay
     facts = dict(row)
     id_, olog, elog = (facts.pop(name) for name in ("id", "olog", "elog"))
+    token, spool = facts.pop("token"), facts.pop("spool")
+    claim = Claim(run, row["attempt"], token) if spool else None
     latest = _finished(db, production, run)
     return Provenance(
         production=production,
@@ -125,6 +127,7 @@ def _provenance(db: Database, production: Production, run: int, number: int | No
             if path
         ),
         base=_base(db, production, run, row),
+        job_name=job_name(production.label, claim, productions.database_id(db)) if claim else None,
         **facts,
     )
 

@@ -68,9 +68,9 @@ def view_statements(label: str, production: int, outputs: Sequence[str]) -> Iter
             SELECT RAISE(ABORT, 'a job of this run is being submitted: stop its manager first')
             WHERE NEW.status = 'N' AND OLD.status = 'C' AND EXISTS
                 (SELECT 1 FROM attempt
-                 WHERE {key} AND outcome IS NULL AND job_name IS NOT NULL);
+                 WHERE {key} AND outcome IS NULL AND spool IS NOT NULL);
             UPDATE attempt SET outcome = 'rolled back', reason = 'given back by hand',
-                   stop = strftime('%Y-%m-%d %H:%M:%f000', 'now')
+                   stop_us = CAST((julianday('now') - 2440587.5) * 86400000000 AS INTEGER)
             WHERE {key} AND outcome IS NULL AND NEW.status = 'N' AND OLD.status = 'C';
             UPDATE run SET status = 'N', token = token + 1, failures = 0, not_before = NULL,
                    manager = NULL
