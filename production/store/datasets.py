@@ -6,7 +6,7 @@ import csv
 import re
 import sqlite3
 from collections.abc import Iterable, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from production.errors import ImportRefused, UnknownDataset, UsageError
@@ -149,31 +149,28 @@ def add(db: Database, labels: Sequence[Label]) -> tuple[int, int]:
 def write(tx: sqlite3.Connection, labels: Sequence[Label]) -> tuple[int, int]:
     """The same within a transaction."""
     _refuse_contradictions(labels)
-    new = changed = 0
-    for label in dict.fromkeys(labels):
-        row = astuple(label)
-        found = tx.execute(
-            "SELECT run, dataset, tranche, quality, geometry, campaign FROM datasets "
-            "WHERE run = ? AND dataset = ?",
-            row[:2],
-        ).fetchone()
-        if found is None:
-            new += 1
-        elif tuple(found) != row:
-            changed += 1
-        else:
-            continue
-        tx.execute(
-            """
-            INSERT INTO datasets (run, dataset, tranche, quality, geometry, campaign)
-            VALUES (?, ?, ?, ?, ?, ?)
-            ON CONFLICT (run, dataset) DO UPDATE SET
-                tranche = excluded.tranche, quality = excluded.quality,
-                geometry = excluded.geometry, campaign = excluded.campaign
-            """,
-            row,
-        )
-    return new, changed
+    before = _count(tx)
+    written = tx.executemany(
+        """
+        INSERT INTO datasets (run, dataset, tranche, quality, geometry, campaign)
+        VALUES (?, ?, ?, ?, ?, ?)
+        ON CONFLICT (run, dataset) DO UPDATE SET
+            tranche = excluded.tranche, quality = excluded.quality,
+            geometry = excluded.geometry, campaign = excluded.campaign
+        WHERE (tranche, quality, geometry, campaign)
+              IS NOT (excluded.tranche, excluded.quality, excluded.geometry, excluded.campaign)
+        """,
+        (
+            (label.run, label.dataset, label.tranche, label.quality, label.geometry, label.campaign)
+            for label in dict.fromkeys(labels)
+        ),
+    ).rowcount
+    new = _count(tx) - before
+    return new, written - new
+
+
+def _count(tx: sqlite3.Connection) -> int:
+    return int(tx.execute("SELECT count(*) FROM datasets").fetchone()[0])
 
 
 def _refuse_contradictions(labels: Sequence[Label]) -> None:

@@ -120,7 +120,7 @@ MIGRATIONS: tuple[str, ...] = (
     """,
 )
 # What steps may call besides SQL's own functions.
-_FUNCTIONS: Mapping[str, Callable[[Any], object]] = {
+_FUNCTIONS: Mapping[str, Callable[[Any], int | str | bytes | None]] = {
     "microseconds": lambda text: None if text is None else text_us(text),
     "bytes_of_hex": lambda text: None if text is None else bytes.fromhex(text),
 }
