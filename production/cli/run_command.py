@@ -88,6 +88,18 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         type=converter(parse_fraction),
         help="The maximum share of the available space to use up: 90, 90%% or 0.9. (Default: 90)",
     )
+    parser.add_argument(
+        "--transfers",
+        metavar="#",
+        type=number(int, "a number of transfers", 1, 100),
+        help="Maximum number of files to download at a time. (Default: 2)",
+    )
+    parser.add_argument(
+        "--rate-limit",
+        metavar="BYTES",
+        type=converter(parse_memory),
+        help="Download at most so many bytes a second in all, such as 50M. (Default: no limit)",
+    )
     parser.add_argument("--display", action="store_true", help="Use a ncurses display.")
     parser.add_argument(
         "--modules",
@@ -232,12 +244,15 @@ def _batch_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Do it."""
     from production.cli.session import open_session
+    from production.view.base import tell_of_waits
+    from production.view.console import Console
 
-    with open_session(options) as session:
+    with open_session(options, tell_of_waits(Console(options.output))) as session:
         if options.dry_run:
             print(session.dry_run())
             return 0
         view = _view(options)
+        session.db.on_wait = tell_of_waits(view)
         try:
             manager = session.start(view)
             with _signals_to(manager, view):

@@ -7,8 +7,9 @@ recipe, datasets, modules file, login, batch system.
 from __future__ import annotations
 
 import argparse
+import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
@@ -127,14 +128,19 @@ class Session:
 
 
 @contextmanager
-def open_session(options: argparse.Namespace) -> Iterator[Session]:
-    """Check everything; the database is open as long as the context lasts."""
+def open_session(options: argparse.Namespace, on_wait: Callable[[str], None]) -> Iterator[Session]:
+    """Check everything; the database is open as long as the context lasts.
+
+    When it is locked it is waited for without end, and ``on_wait`` is told why.
+    """
     config = configuration.load(options.config, options.database)
     directories = config.recipe_directories(options.database)
     recipe = find_recipe(options.production, directories)
     _check_data(config)
     _check_new(options, recipe)
-    with Database(options.database, readonly=options.dry_run) as db:
+    with Database(
+        options.database, readonly=options.dry_run, patience=math.inf, on_wait=on_wait
+    ) as db:
         settings = _settings(options, config)
         datasets.check_known(db, settings.filter.datasets)
         production, base = _productions(db, options, recipe)
@@ -145,7 +151,7 @@ def open_session(options: argparse.Namespace) -> Iterator[Session]:
         rooms = Rooms(
             batch=batch,
             probe=open_probe(config.space.probe, config.data, config.space.device),
-            archive=_archive(config, recipe),
+            archive=_archive(options, config, recipe),
             open_batch=open_,
         )
         job = JobSettings(
@@ -223,7 +229,7 @@ def _settings(options: argparse.Namespace, config: Configuration) -> Settings:
             name: chosen(name)  # type: ignore[arg-type]
             for name in (
                 *("pause", "nproc", "nprep", "spacelim", "max_attempts"),
-                *("lease", "max_submit_rate", "max_failures"),
+                *("lease", "max_submit_rate", "max_failures", "transfers"),
             )
         },
     )
@@ -250,10 +256,13 @@ def _requirements(options: argparse.Namespace, recipe: Recipe, system: str) -> R
     return replace(needs, **given, options=(*needs.options, *options.submit_option))
 
 
-def _archive(config: Configuration, recipe: Recipe) -> Archive | None:
+def _archive(
+    options: argparse.Namespace, config: Configuration, recipe: Recipe
+) -> Archive | None:
     if not recipe.archive_inputs:
         return None
-    archive = open_archive(config.archive_url(), config.archive.timeout)
+    limit = config.defaults.rate_limit if options.rate_limit is None else options.rate_limit
+    archive = open_archive(config.archive_url(), config.archive.timeout, limit)
     archive.check()
     return archive
 

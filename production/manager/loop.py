@@ -25,7 +25,7 @@ from production.manager.steering import Steering
 from production.store import managers
 from production.store.identity import this_process
 from production.store.runs import RunStore
-from production.view.base import RunLine, Snapshot
+from production.view.base import RunLine, Snapshot, tell_of_waits
 
 REPAIR_EVERY = 30.0  # seconds between looks for dead managers
 SNAPSHOT_EVERY = 1.0  # seconds
@@ -51,7 +51,7 @@ class Manager:
         db = desk.db
         db.check = self._check_interrupt
         db.patience, db.enduring = math.inf, True
-        db.on_wait = lambda cause: desk.say(f"{cause.rstrip('.')}. Waiting", level="warning")
+        db.on_wait = tell_of_waits(desk.view)
         self._check_interrupt()
         who = managers.register(db, this_process(), desk.production.id, desk.settings.lease)
         desk.store = RunStore(db, desk.production, who)

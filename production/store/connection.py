@@ -26,6 +26,7 @@ from types import TracebackType
 from typing import TypeVar
 
 from production.errors import (
+    CommandError,
     DatabaseDamaged,
     DatabaseLocked,
     DatabaseMissing,
@@ -88,20 +89,29 @@ class Database:
     is away), instead of raising it.
     ``check`` is called while waiting; it may raise to give up (Ctrl-C).
     ``on_wait`` is called once per wait that lasts longer than SLOW seconds, with the cause.
+    The file is opened with ``patience`` and ``on_wait`` as well; Ctrl-C ends that as usual.
     ``waiting``: whether the last thing asked for was not had at once, or not at all.
     """
 
-    def __init__(self, path: Path, *, readonly: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        readonly: bool = False,
+        patience: float = PATIENCE,
+        on_wait: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self.path = path
         self.readonly = readonly
-        self.patience = PATIENCE
+        self.patience = patience
         self.enduring = False
         self.check: Callable[[], None] = lambda: None
-        self.on_wait: Callable[[str], None] = lambda _: None
+        self.on_wait = on_wait
         self.waiting = False
-        self._connection = _connect(path, readonly)
+        need_file(path)
+        self._connection = self._patiently(lambda: _open(path, readonly))
         self._file = _identity(path)
-        self._uuid = patiently(lambda: _uuid(self._connection), path)
+        self._uuid = self._patiently(lambda: _uuid(self._connection))
         self._sound = True  # nothing has happened to the connection
 
     def __enter__(self) -> Database:
@@ -252,6 +262,7 @@ def patiently(
     """
     began = time.monotonic()
     said = ""
+    looked_damaged = False
     while True:
         try:
             return action()
@@ -259,6 +270,13 @@ def patiently(
             trouble = explain(error, path) if isinstance(error, sqlite3.Error) else error
             busy = isinstance(error, sqlite3.Error) and _is_busy(error)
             passes = on_trouble is not None and isinstance(trouble, _PASSING)
+            if isinstance(trouble, DatabaseDamaged):
+                # SQLite says the same when the kernel could not read (EIO), which may pass.
+                if not _is_readable(path):
+                    trouble = DatabaseTrouble(path=path, what="it cannot be read from its disk")
+                    passes = on_trouble is not None
+                elif on_trouble is not None and not looked_damaged:
+                    passes = looked_damaged = True
             if not busy and not passes:
                 if trouble is error:
                     raise
@@ -307,6 +325,17 @@ def explain(error: sqlite3.Error, path: Path) -> Exception:
     return error
 
 
+def _is_readable(path: Path) -> bool:
+    """Whether all bytes are there; found out by another process, which cannot drop our locks."""
+    from production.commands import run
+
+    try:
+        run(["cksum", "--", str(path)])
+    except CommandError:
+        return False
+    return True
+
+
 def _is_busy(error: sqlite3.Error) -> bool:
     return getattr(error, "sqlite_errorcode", 0) & 0xFF in {
         sqlite3.SQLITE_BUSY,
@@ -330,13 +359,8 @@ def _uuid(connection: sqlite3.Connection) -> str | None:
     return None if row is None else str(row[0])
 
 
-def _connect(path: Path, readonly: bool) -> sqlite3.Connection:
-    """Open an existing production database and make sure that it is one, and that it fits."""
-    need_file(path)
-    return patiently(lambda: _open(path, readonly), path)
-
-
 def _open(path: Path, readonly: bool) -> sqlite3.Connection:
+    """Open an existing production database and make sure that it is one, and that it fits."""
     # Reading, too, needs write access when a process was killed in a transaction: SQLite plays
     # its journal back.  A file that may not be written it opens for reading by itself.
     connection = raw_connect(f"{path.absolute().as_uri()}?mode=rw")

@@ -5,7 +5,7 @@ The manager calls a View from its loop's thread only; a View never calls the man
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -51,3 +51,8 @@ class View(Protocol):
 
     def close(self) -> None:
         """Give the terminal back."""
+
+
+def tell_of_waits(view: View) -> Callable[[str], None]:
+    """What tells the user by ``view`` why the database is waited for (Database.on_wait)."""
+    return lambda cause: view.message(f"{cause.rstrip('.')}. Waiting", level="warning")
