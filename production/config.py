@@ -21,6 +21,7 @@ from production.units import (
     parse_failures,
     parse_fraction,
     parse_lease,
+    parse_memory,
     parse_rate,
 )
 
@@ -87,6 +88,8 @@ class Defaults:
     lease: int = 600  # seconds without a sign of life after which a manager counts as dead
     hold_timeout: float = 600.0  # seconds that a job may be held by its batch system
     max_submit_rate: float | None = None  # jobs a second
+    transfers: int = 2
+    rate_limit: int | None = None  # bytes a second
     max_failures: int | float = 20  # in a row, or as a fraction of all
     dataset: tuple[str, ...] = ()
     tranche: tuple[int, ...] = ()
@@ -243,6 +246,8 @@ def _defaults(table: Table) -> Defaults:
         lease=table.parsed("lease", parse_lease, default.lease),
         hold_timeout=table.parsed("hold_timeout", parse_duration, default.hold_timeout),
         max_submit_rate=table.parsed("max_submit_rate", parse_rate, default.max_submit_rate),
+        transfers=table.count("transfers", 1, default.transfers),
+        rate_limit=table.parsed("rate_limit", parse_memory, default.rate_limit),
         max_failures=table.parsed("max_failures", parse_failures, default.max_failures),
         dataset=table.items("dataset", str),
         tranche=tranches,

@@ -212,6 +212,14 @@ class TransferFailed(TransferError):
     """Download of {file} from {host} failed: {what}"""
 
 
+class ResumeRefused(TransferFailed):
+    """Download of {file} from {host} cannot go on in the middle: {what}"""
+
+
+class LocalTrouble(TransferFailed):
+    """Download of {file} from {host} cannot be written: {what}"""
+
+
 class TransferStopped(TransferError):
     """Download of {file} from {host} was stopped"""
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import queue
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -30,10 +31,14 @@ class TapeArchive:
         self.refused: set[str] = set()  # STAGE answers 550
         self.replies: dict[str, str | None] = {}  # verb: canned; '' is silence, None hangs up
         self.fault: str | None = None  # ends, errors, cuts, stalls: what a transfer does ...
-        self.fault_after = 0  # ... after so many bytes
+        self.fault_after = 0  # ... after so many bytes of the file
+        self.cuts: list[int] = []  # after so many bytes of the file, each once, in this order
         self.connections = 0
         self.commands: list[str] = []
-        self._released = threading.Event()
+        self.sessions: list[Any] = []  # all that there ever were
+        self._released = threading.Event()  # no transfer stalls any more
+        self._orders: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
+        self._ended = False
         self._server = FTPServer(("127.0.0.1", 0), _handler(self), ioloop=IOLoop())
         self._thread = threading.Thread(target=self._serve)
 
@@ -50,8 +55,21 @@ class TapeArchive:
         self._thread.start()
 
     def stop(self) -> None:
+        self._ended = True
         self._released.set()
         self._thread.join()
+
+    def come_back(self) -> None:
+        """End the fault; transfers that stall end as if the file ended there."""
+        self.fault = None
+        self._released.set()
+
+    def hang_up(self) -> None:
+        """Close all connections, and return when they are closed."""
+        done = threading.Event()
+        self._orders.put(lambda: [session.close() for session in self.sessions])
+        self._orders.put(done.set)
+        done.wait()
 
     def misbehave(self, channel: Any) -> bytes:
         """What the file that is being sent reads as where the fault begins."""
@@ -60,13 +78,20 @@ class TapeArchive:
         if self.fault == "stalls":
             self._released.wait()
         if self.fault == "cuts":
-            for connection in (channel, channel.data_channel):
-                connection.socket.shutdown(socket.SHUT_RDWR)
+            return self.cut(channel)
+        return b""
+
+    def cut(self, channel: Any) -> bytes:
+        """Cut both connections; what the file reads as from there on."""
+        for connection in (channel, channel.data_channel):
+            connection.socket.shutdown(socket.SHUT_RDWR)
         return b""
 
     def _serve(self) -> None:
-        while not self._released.is_set():
+        while not self._ended:
             self._server.ioloop.loop(0.02, blocking=False)
+            while not self._orders.empty():
+                self._orders.get()()
         self._server.close_all()
 
 
@@ -98,12 +123,19 @@ class _File:
         self._channel = channel
         self.name = file.name
         self.close = file.close
+        self.seek = file.seek
 
     @property
     def closed(self) -> bool:
         return self._file.closed
 
     def read(self, count: int) -> bytes:
+        cuts = self._archive.cuts
+        if cuts and cuts[0] <= self._file.tell():
+            cuts.pop(0)
+            return self._archive.cut(self._channel)
+        if cuts:
+            count = min(count, cuts[0] - self._file.tell())
         if self._archive.fault is None:
             return self._file.read(count)
         left = self._archive.fault_after - self._file.tell()
@@ -131,6 +163,7 @@ def _handler(archive: TapeArchive) -> type:
 
         def on_connect(self) -> None:
             archive.connections += 1
+            archive.sessions.append(self)
             if greeting := archive.replies.get("greeting"):
                 self.respond(greeting)
                 self.close_when_done()

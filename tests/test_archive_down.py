@@ -52,7 +52,7 @@ def test_a_login_that_is_refused_can_be_put_right(lab: Experiment) -> None:
     check_nobody_is_blamed(lab, manager)
 
 
-def test_an_archive_that_goes_down_in_a_transfer_costs_that_run_an_attempt(
+def test_a_transfer_in_which_the_archive_goes_down_goes_on_when_it_is_back(
     lab: Experiment,
 ) -> None:
     lab.open_archive(rate=100_000)
@@ -65,12 +65,7 @@ def test_an_archive_that_goes_down_in_a_transfer_costs_that_run_an_attempt(
     lab.open_archive(stage_seconds=0.1)  # it has forgotten what it was asked for
     assert manager.wait() == 0
     lab.check_all_finished()
-    assert [lab.outcomes(run) for run in RUNS] == [
-        ["finished"],
-        ["failed", "finished"],
-        ["finished"],
-    ]
-    assert f"Failed run: 2092: Download of run02092.mid from {HOST} failed: " in manager.said
+    assert [lab.outcomes(run) for run in RUNS] == [["finished"]] * 3
     assert manager.said.count("cannot be reached") == 1
     assert lab.completions() == dict.fromkeys(RUNS, 1)
 

@@ -49,8 +49,9 @@ class Desk:
         self.results = Results()
         self.lanes = {
             name: Lane(name, self.results)
-            for name in ("stage", "transfer", "batch", "files", "probe")
+            for name in ("stage", "batch", "files", "probe")
         }
+        self.lanes["transfer"] = Lane("transfer", self.results, settings.transfers)
         self.lease_watch = managers.LeaseWatch()
         self.space_rest = Rest()
         self.said_to_wait: set[int] = set()  # managers that were named as still holding runs
@@ -144,16 +145,14 @@ class Desk:
         return float(min(first * 2**work.claim.failures, max(first, LONGEST_WAIT)))
 
     def _give_up(self, work: Work, change: Change) -> None:
-        fetching = work.phase is Phase.FETCHING
-        work.move(Phase.ENDING)
-        work.stop.set()
-
-        def tidy(_: Any = None) -> None:
+        def tidy() -> None:
             self._tidy(lambda: settle.discard(work), lambda: self.conclude(work, change))
 
-        if fetching:  # wait until its transfer has stopped, so that no file appears afterwards
-            self.lanes["transfer"].do(lambda: None, tidy)
-        else:
+        if work.phase is Phase.FETCHING:  # no file is to appear after its directory is gone
+            work.after_transfer = tidy
+        work.move(Phase.ENDING)
+        work.stop.set()
+        if work.after_transfer is None:
             tidy()
 
     def conclude(self, work: Work, change: Change) -> None:

@@ -25,6 +25,7 @@ from production.manager.desk import Desk
 from production.manager.rest import Rest
 from production.manager.work import Phase, Work
 from production.model import Usage
+from production.staging.archive import Archive
 from production.store import productions
 
 # Seconds after which the tape is asked for once more: an archive may have forgotten the request,
@@ -136,25 +137,27 @@ class Intake:
     # ----------------------------------------------------------------- fetch
 
     def _fetch(self) -> None:
-        """Start the next transfer: of the first run that is not known to be on tape still."""
+        """Start transfers: first of the runs that are not known to be on tape still."""
         desk = self._desk
         archive = desk.rooms.archive
         works = desk.works.values()
         waiting = [work for work in works if work.phase is Phase.CLAIMED and not work.staging]
-        if (
-            archive is None
-            or not waiting
-            or self._archive_rest.resting
-            or any(work.phase is Phase.FETCHING for work in works)
-        ):
+        if archive is None or not waiting or self._archive_rest.resting:
             return
         now = time.monotonic()
         if overdue := [work for work in waiting if work.stage_again <= now]:
             self._stage(overdue)
-        work = min(waiting, key=lambda work: work.not_before)
-        if work.not_before > time.monotonic():
-            desk.wake_at("fetch", work.not_before)
-            return
+        waiting.sort(key=lambda work: work.not_before)  # else in the order of their claims
+        free = desk.settings.transfers - sum(work.phase is Phase.FETCHING for work in works)
+        for work in waiting[: max(free, 0)]:
+            if work.not_before > now:
+                desk.wake_at("fetch", work.not_before)
+                return
+            self._begin(work, archive)
+
+    def _begin(self, work: Work, archive: Archive) -> None:
+        """Start the transfer of one run's files."""
+        desk = self._desk
         work.move(Phase.FETCHING)
         files = self._archive_files(work)
         directory = work.paths.raw(work.claim)
@@ -182,8 +185,12 @@ class Intake:
 
     def _fetched(self, work: Work, result: Any) -> None:
         desk = self._desk
+        if work.after_transfer is not None:  # given up in the meantime
+            work.after_transfer()
+            return
         if work.phase is not Phase.FETCHING or isinstance(result, TransferStopped):
-            return  # given up in the meantime; whoever did that cleans up
+            return  # somebody else's now
+        work.move(Phase.CLAIMED)
         if not isinstance(result, BaseException) or isinstance(result, NotOnDisk | FileMissing):
             self._archive_rest.over()  # it knows its files again
         if isinstance(result, NotOnDisk):
@@ -191,10 +198,8 @@ class Intake:
             if time.monotonic() - work.waits_since > desk.settings.stage_timeout:
                 desk.fail(work, f"{result}; it did not arrive within the stage time-out")
             else:
-                work.move(Phase.CLAIMED)
                 work.not_before = time.monotonic() + max(1.0, desk.settings.pause)
         elif isinstance(result, ArchiveUnavailable | NetrcError):
-            work.move(Phase.CLAIMED)
             self._rest(result)
         elif isinstance(result, NoSpaceLeft):
             desk.no_room(work, result)

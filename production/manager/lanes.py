@@ -21,16 +21,17 @@ class _Task:
 
 
 class Lane:
-    """A thread that does one thing after the other.
+    """A thread that does one thing after the other, or ``width`` threads that share them.
 
-    It is a daemon: a transfer that hangs in the kernel must not keep the program from ending.
+    They are daemons: a transfer that hangs in the kernel must not keep the program from ending.
     """
 
-    def __init__(self, name: str, results: Results) -> None:
+    def __init__(self, name: str, results: Results, width: int = 1) -> None:
         self._tasks: queue.SimpleQueue[_Task] = queue.SimpleQueue()
         self._results = results
         self._open = 0
-        threading.Thread(target=self._serve, name=name, daemon=True).start()
+        for _ in range(width):
+            threading.Thread(target=self._serve, name=name, daemon=True).start()
 
     @property
     def busy(self) -> bool:

@@ -26,6 +26,7 @@ class Settings:
     max_attempts: int = 3
     back_off: float = 10.0  # seconds before the second try; doubles
     lease: int = LEASE  # seconds
+    transfers: int = 2  # at a time
     stage_timeout: float = 7200.0  # seconds that a file may stay on tape
     record_grace: float = 10.0  # seconds for an exit record to appear after its job has gone
     hold_timeout: float = 600.0  # seconds that a job may be held by its batch system

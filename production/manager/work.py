@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
@@ -58,6 +59,7 @@ class Work:
     why: str = ""  # how its job ended, as the batch system tells
     given_up: str = ""  # why its job was cancelled by this manager
     stop: threading.Event = field(default_factory=threading.Event)  # ends its transfer
+    after_transfer: Callable[[], None] | None = None  # what is to be done when it has ended
 
     @property
     def run(self) -> int:

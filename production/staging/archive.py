@@ -1,23 +1,39 @@
-"""What every archive can do, and which protocol a URL asks for."""
+"""What every archive can do, and which protocol a URL asks for.
+
+An archive is reached in one of two ways.  One at the other end of a network is a ``Door`` with
+sessions behind it (one module a protocol), and ``RemoteArchive`` does for all of them alike what
+makes transfers safe and fast: it keeps connections, resumes, checks, and names files only when they
+are complete.  One that is mounted here is an archive by itself.
+"""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from production.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from production.staging.limit import Limit
 
 DEFAULT_TIMEOUT = 60.0  # seconds of silence
 
 Progress = Callable[[int, int | None], None]
 """Called with the bytes that have come so far and, when the archive tells it, the file's size."""
 
+Look = Callable[[], None]
+"""Called every moment while waiting; may raise to end the wait."""
+
 
 class Archive(Protocol):
-    """A tape archive with a disk before it; files are named relative to the URL's directory."""
+    """A tape archive with a disk before it; files are named relative to the URL's directory.
+
+    All calls may be made from several threads at a time.
+    """
 
     @property
     def host(self) -> str:
@@ -39,17 +55,75 @@ class Archive(Protocol):
     def fetch(self, file: str, target: Path, progress: Progress, stop: threading.Event) -> int:
         """Bring ``file`` to ``target`` and return its size in bytes.
 
-        ``target`` appears when it is complete and not before; whatever fails, nothing is left
-        behind.  ``progress`` is called at the start and after each block.  When ``stop`` gets set,
-        the transfer ends at once with TransferStopped.  Raises NetrcError and the TransferErrors.
+        ``target`` appears when it is complete and not before.  ``progress`` is called at the start
+        and after each block.  When ``stop`` gets set, the transfer ends at once with
+        TransferStopped.  Raises NetrcError and the TransferErrors; after ArchiveUnavailable, what
+        has come so far stays as ``target``.part, and the next ``fetch`` goes on from there.
         """
 
 
-def open_archive(url: str, timeout: float = DEFAULT_TIMEOUT) -> Archive:
+@dataclass(frozen=True)
+class Facts:
+    """What an archive tells of a file before it sends it."""
+
+    size: int | None  # bytes; None: it does not tell
+    stamp: str = ""  # changes when the file changes (a time, an ETag); '': it does not tell
+
+    def are_of_the_same_file(self, other: Facts | None) -> bool:
+        """Whether it has surely not changed in between."""
+        return self == other and bool(self.stamp)
+
+
+class Session(Protocol):
+    """A connection to an archive, logged in; used by one thread at a time.
+
+    All that waits calls ``look``.  Whatever raises, the session is closed and used no more.
+    """
+
+    look: Look
+
+    def stage(self, files: Sequence[str]) -> None:
+        """See ``Archive.stage``."""
+
+    def facts(self, file: str) -> Facts:
+        """What is known of a file before it is sent; raises the TransferErrors."""
+
+    def blocks(self, file: str, offset: int) -> Iterator[bytes | memoryview]:
+        """The file from ``offset`` on; at its end it is known to be all that the archive sends.
+
+        A block is valid until the next one is asked for.  Raises ResumeRefused when it can only be
+        sent from the start, else the TransferErrors.
+        """
+
+    def is_alive(self) -> bool:
+        """Whether the other side still listens, after a while in which nothing was asked."""
+
+    def close(self) -> None:
+        """End the connection; never raises."""
+
+
+class Door(Protocol):
+    """Where sessions begin."""
+
+    @property
+    def host(self) -> str:
+        """See ``Archive.host``."""
+
+    def check(self) -> None:
+        """See ``Archive.check``."""
+
+    def open(self, look: Look) -> Session:
+        """A new session.  Raises NetrcError, ArchiveUnavailable, ArchiveLoginRefused."""
+
+
+def open_archive(
+    url: str, timeout: float = DEFAULT_TIMEOUT, rate_limit: float | None = None
+) -> Archive:
     """The archive at ``url``, for instance ``ftp://archive.example.org/mu2e/run2013``.
 
     The directory is relative to where the login leads; ``ftp://host//absolute`` is not.  No call
-    waits longer than ``timeout`` seconds for a silent network.  Nothing is connected yet.
+    waits longer than ``timeout`` seconds for a silent network.  All transfers together bring at
+    most ``rate_limit`` bytes a second.  Nothing is connected yet.
 
     Raises ConfigurationError, which never repeats the URL: people write passwords into URLs.
     """
@@ -67,18 +141,41 @@ def open_archive(url: str, timeout: float = DEFAULT_TIMEOUT) -> Archive:
         raise _refused("the URL must not hold a login; put user and password into ~/.netrc")
     if not unquote(parts.path).isprintable():
         raise _refused("the directory in the URL holds control characters")
-    return _PROTOCOLS[parts.scheme](parts, port, timeout)
+    from production.staging.limit import Limit
+
+    return _PROTOCOLS[parts.scheme](Place(parts, port, timeout, Limit(rate_limit)))
 
 
 def _refused(what: str) -> ConfigurationError:
     return ConfigurationError(where="archive", what=what)
 
 
-def _ftp(parts: SplitResult, port: int | None, timeout: float) -> Archive:
-    from production.staging.ftp import FtpArchive
+@dataclass(frozen=True)
+class Place:
+    """An URL in its parts, and how to work with what is there."""
 
-    directory = unquote(parts.path).removeprefix("/")
-    return FtpArchive(parts.hostname or "", port, directory, timeout)
+    parts: SplitResult
+    port: int | None
+    timeout: float  # seconds of silence
+    limit: Limit
+
+    @property
+    def host(self) -> str:
+        """The host's name."""
+        return self.parts.hostname or ""
+
+    @property
+    def directory(self) -> str:
+        """Relative to where the login leads; from the root with a slash before it."""
+        return unquote(self.parts.path).removeprefix("/")
 
 
-_PROTOCOLS: dict[str, Callable[[SplitResult, int | None, float], Archive]] = {"ftp": _ftp}
+def _ftp(place: Place) -> Archive:
+    from production.staging.ftp import FtpDoor
+    from production.staging.remote import RemoteArchive
+
+    door = FtpDoor(place.host, place.port, place.directory, place.timeout)
+    return RemoteArchive(door, place.limit)
+
+
+_PROTOCOLS: dict[str, Callable[[Place], Archive]] = {"ftp": _ftp}

@@ -7,11 +7,9 @@ import ftplib
 import io
 import select
 import socket
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from production.errors import (
@@ -19,17 +17,15 @@ from production.errors import (
     ArchiveUnavailable,
     FileMissing,
     NotOnDisk,
+    ResumeRefused,
     TransferError,
     TransferFailed,
-    TransferStopped,
 )
+from production.staging.archive import Facts, Look
 from production.staging.credentials import Credentials, login_for
-from production.staging.partfile import part_file
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
-
-    from production.staging.archive import Progress
 
 _BLOCK = 256 * 1024  # bytes
 _GLANCE = 200  # milliseconds between two looks at the stop event
@@ -40,8 +36,8 @@ _COMMAND_UNKNOWN = ("500", "502", "504")
 _TROUBLE: tuple[type[Exception], ...] = (*ftplib.all_errors, ValueError, OverflowError)
 
 
-class FtpArchive:
-    """An archive at ``ftp://host:port/directory``; each call makes a connection of its own."""
+class FtpDoor:
+    """An archive at ``ftp://host:port/directory``; see ``Door``."""
 
     def __init__(self, host: str, port: int | None, directory: str, timeout: float) -> None:
         self.host = host
@@ -50,55 +46,19 @@ class FtpArchive:
         self._timeout = timeout
 
     def check(self) -> None:
-        """See ``Archive.check``."""
+        """See ``Door.check``."""
         login_for(self.host)
 
-    def stage(self, files: Sequence[str]) -> None:
-        """See ``Archive.stage``."""
-        if not files:
-            return
-        with self._session(lambda: None) as ftp:
-            try:
-                _stage(ftp, files)
-            except _TROUBLE as error:
-                raise ArchiveUnavailable(host=self.host, what=_said(error)) from None
-
-    def fetch(self, file: str, target: Path, progress: Progress, stop: threading.Event) -> int:
-        """See ``Archive.fetch``."""
-
-        def look() -> None:
-            if stop.is_set():
-                raise TransferStopped(file=file, host=self.host)
-
-        with self._session(look) as ftp:
-            with self._refusals(file):
-                ftp.voidcmd("TYPE I")  # many servers tell no SIZE in text mode
-                size = _size(ftp, file)
-                data = ftp.transfercmd(f"RETR {file}")
-            with data, part_file(target, file, self.host) as sink:
-                done = 0
-                progress(done, size)
-                for block in self._blocks(ftp, data, file):
-                    sink.write(block)
-                    done += len(block)
-                    progress(done, size)
-                if size is not None and done != size:
-                    what = f"{done} bytes came, the archive has {size}"
-                    raise TransferFailed(file=file, host=self.host, what=what)
-        return done
-
-    @contextmanager
-    def _session(self, look: Callable[[], None]) -> Iterator[_Connection]:
-        """A connection that is logged in and in the directory."""
+    def open(self, look: Look) -> FtpSession:
+        """See ``Door.open``."""
         credentials = login_for(self.host)
-        ftp = _Connection(self._timeout, look)
+        session = FtpSession(self.host, self._timeout, look)
         try:
-            self._log_in(ftp, credentials)
-            yield ftp
-            with contextlib.suppress(*_TROUBLE):
-                ftp.putcmd("QUIT")  # its answer is of no interest and might never come
-        finally:
-            ftp.close()
+            self._log_in(session.ftp, credentials)
+        except BaseException:
+            session.close()
+            raise
+        return session
 
     def _log_in(self, ftp: _Connection, credentials: Credentials) -> None:
         doing = f"port {self._port}"
@@ -117,16 +77,74 @@ class FtpArchive:
                 raise ArchiveLoginRefused(host=self.host, what=said) from None
             raise ArchiveUnavailable(host=self.host, what=f"{doing}: {said}") from None
 
-    def _blocks(self, ftp: _Connection, data: socket.socket, file: str) -> Iterator[memoryview]:
-        """What comes over the data connection; complete only when the server has said so."""
-        buffer = memoryview(bytearray(_BLOCK))
-        reader = ftp.patient(data)
+
+class FtpSession:
+    """A connection that is logged in and in the directory; see ``Session``."""
+
+    def __init__(self, host: str, timeout: float, look: Look) -> None:
+        self.host = host
+        self.look = look
+        self.ftp = _Connection(timeout, lambda: self.look())
+        self._tells_times = True
+
+    def stage(self, files: Sequence[str]) -> None:
+        """See ``Session.stage``."""
         try:
-            while count := reader.readinto(buffer):
-                yield buffer[:count]
-            ftp.voidresp()
+            _stage(self.ftp, files)
         except _TROUBLE as error:
-            raise TransferFailed(file=file, host=self.host, what=_said(error)) from None
+            raise ArchiveUnavailable(host=self.host, what=_said(error)) from None
+
+    def facts(self, file: str) -> Facts:
+        """See ``Session.facts``."""
+        with self._refusals(file):
+            self.ftp.voidcmd("TYPE I")  # many servers tell no SIZE in text mode
+            return Facts(_size(self.ftp, file), self._time(file))
+
+    def blocks(self, file: str, offset: int) -> Iterator[memoryview]:
+        """See ``Session.blocks``."""
+        with self._refusals(file):
+            if offset:
+                self._begin_at(offset, file)
+            data = self.ftp.transfercmd(f"RETR {file}")
+        with data:
+            buffer = memoryview(bytearray(_BLOCK))
+            reader = self.ftp.patient(data)
+            try:
+                while count := reader.readinto(buffer):
+                    yield buffer[:count]
+                self.ftp.voidresp()
+            except _TROUBLE as error:
+                raise TransferFailed(file=file, host=self.host, what=_said(error)) from None
+
+    def is_alive(self) -> bool:
+        """See ``Session.is_alive``."""
+        try:
+            self.ftp.voidcmd("NOOP")
+        except _TROUBLE:
+            return False
+        return True
+
+    def close(self) -> None:
+        """See ``Session.close``."""
+        with contextlib.suppress(*_TROUBLE, AttributeError):
+            self.ftp.putcmd("QUIT")  # its answer is of no interest and might never come
+        self.ftp.close()
+
+    def _begin_at(self, offset: int, file: str) -> None:
+        try:
+            self.ftp.sendcmd(f"REST {offset}")
+        except ftplib.error_perm as refusal:
+            raise ResumeRefused(file=file, host=self.host, what=_said(refusal)) from None
+
+    def _time(self, file: str) -> str:
+        """When the file was changed, as the server tells it (RFC 3659); '' when it does not."""
+        if not self._tells_times:
+            return ""
+        try:
+            return self.ftp.voidcmd(f"MDTM {file}")[4:]
+        except ftplib.error_perm:
+            self._tells_times = False
+            return ""
 
     @contextmanager
     def _refusals(self, file: str) -> Iterator[None]:
@@ -193,7 +211,7 @@ class _Connection(ftplib.FTP):
     It also takes whatever bytes the server's messages consist of: umlauts are not always UTF-8.
     """
 
-    def __init__(self, timeout: float, look: Callable[[], None]) -> None:
+    def __init__(self, timeout: float, look: Look) -> None:
         super().__init__(timeout=timeout)
         self._patience = timeout
         self._look = look
@@ -216,7 +234,7 @@ class _Connection(ftplib.FTP):
 class _PatientReader(io.RawIOBase):
     """Reads a socket; waits ``timeout`` seconds at most and calls ``look`` all the while."""
 
-    def __init__(self, sock: socket.socket, timeout: float, look: Callable[[], None]) -> None:
+    def __init__(self, sock: socket.socket, timeout: float, look: Look) -> None:
         self._sock = sock
         self._timeout = timeout
         self._look = look

@@ -9,31 +9,57 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from production.errors import NoSpaceLeft, TransferFailed, file_trouble
+from production.errors import LocalTrouble, NoSpaceLeft, file_trouble
 
 
-@contextmanager
-def part_file(target: Path, file: str, host: str) -> Iterator[BinaryIO]:
-    """Open ``target``'s ``.part`` file for writing; at the end of the block it becomes ``target``.
+class PartFile:
+    """``target``'s ``.part`` file, which becomes ``target`` when it is complete.
 
-    When the block raises, or the disk refuses, the part is removed.  ``file`` and ``host`` are for
-    the TransferFailed that a local OSError becomes.
+    ``file`` and ``host`` are for the TransferFailed that a local OSError becomes.
     """
-    part = target.with_name(target.name + ".part")
-    try:
-        with part.open("wb") as sink:
+
+    def __init__(self, target: Path, file: str, host: str) -> None:
+        self.path = target.with_name(target.name + ".part")
+        self._target = target
+        self._file = file
+        self._host = host
+
+    def size(self) -> int:
+        """How many bytes it has; 0 when it is not there."""
+        try:
+            return self.path.stat().st_size
+        except OSError:
+            return 0
+
+    @contextmanager
+    def open(self, offset: int) -> Iterator[BinaryIO]:
+        """Write to it from ``offset`` on; what had come after that is lost."""
+        with self._troubles(), self.path.open("r+b" if offset else "wb") as sink:
+            if offset:
+                sink.truncate(offset)
+                sink.seek(offset)
             yield sink
             sink.flush()
             os.fsync(sink.fileno())
+
+    def complete(self) -> None:
+        """Give it its final name."""
         # Network filesystems report a full disk as late as close(), so only now.
-        part.replace(target)
-    except BaseException as error:
+        with self._troubles():
+            self.path.replace(self._target)
+
+    def remove(self) -> None:
+        """Leave nothing behind, as far as that is possible."""
         with contextlib.suppress(OSError):
-            part.unlink()
-        if isinstance(error, OSError):
-            trouble = file_trouble(part, error)
+            self.path.unlink()
+
+    @contextmanager
+    def _troubles(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            trouble = file_trouble(self.path, error)
             if isinstance(trouble, NoSpaceLeft):
                 raise trouble from None
-            what = f"{part}: {error.strerror or error}"
-            raise TransferFailed(file=file, host=host, what=what) from None
-        raise
+            what = f"{self.path}: {error.strerror or error}"
+            raise LocalTrouble(file=self._file, host=self._host, what=what) from None
