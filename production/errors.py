@@ -236,6 +236,12 @@ class ArchiveLoginRefused(ArchiveUnavailable):
     exit_code = 24
 
 
+class KeyLoginRefused(ArchiveUnavailable):
+    """Archive {host} refused the login: {what}. Check your keys and its name: ssh {host}"""
+
+    exit_code = 24
+
+
 # --------------------------------------------------------------------------- the outside world
 
 

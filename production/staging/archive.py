@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from production.errors import ConfigurationError
 
@@ -135,8 +135,8 @@ def open_archive(
     if parts.scheme not in _PROTOCOLS:
         known = ", ".join(f"{scheme}://" for scheme in sorted(_PROTOCOLS))
         raise _refused(f"protocol '{parts.scheme}' is not known; known: {known}")
-    if not parts.hostname:
-        raise _refused("the URL names no host; write ftp://host[:port]/directory")
+    if not parts.hostname and parts.scheme != "file":
+        raise _refused(f"the URL names no host; write {parts.scheme}://host[:port]/directory")
     if "@" in parts.netloc:
         raise _refused("the URL must not hold a login; put user and password into ~/.netrc")
     if not unquote(parts.path).isprintable():
@@ -178,4 +178,27 @@ def _ftp(place: Place) -> Archive:
     return RemoteArchive(door, place.limit)
 
 
-_PROTOCOLS: dict[str, Callable[[Place], Archive]] = {"ftp": _ftp}
+def _sftp(place: Place) -> Archive:
+    from production.staging.remote import RemoteArchive
+    from production.staging.sftp import SftpDoor
+
+    door = SftpDoor(place.host, place.port, place.directory, place.timeout)
+    return RemoteArchive(door, place.limit)
+
+
+def _file(place: Place) -> Archive:
+    from production.staging.mounted import WAYS, LinkedArchive, MountedDoor
+    from production.staging.remote import RemoteArchive
+
+    if place.host not in {"", "localhost"}:
+        raise _refused("a file:// URL names no host; write file:///directory")
+    directory = Path("/", place.directory)
+    way = dict(parse_qsl(place.parts.query)).get("link", "copy")
+    if way not in WAYS:
+        raise _refused(f"link={way} is not known; known: {', '.join(WAYS)}")
+    if way == "copy":
+        return RemoteArchive(MountedDoor(directory), place.limit)
+    return LinkedArchive(directory, way)
+
+
+_PROTOCOLS: dict[str, Callable[[Place], Archive]] = {"file": _file, "ftp": _ftp, "sftp": _sftp}
