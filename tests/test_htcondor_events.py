@@ -23,6 +23,21 @@ ON_HOLD = (
     b"012 (012.003.000) 2026-11-21 03:33:00 Job was held.\n\ttoo hot\n\tCode 1 Subcode 0\n...\n"
 )
 RELEASED = b"013 (012.003.000) 2026-11-21 03:33:09 Job was released.\n\tcool now\n...\n"
+EVICTED = b"""\
+004 (012.003.000) 2026-11-21 12:15:04 Job was evicted.
+\t(0) CPU times
+\t\tUsr 0 00:00:00, Sys 0 00:00:00  -  Run Remote Usage
+\t\tUsr 0 00:00:00, Sys 0 00:00:00  -  Run Local Usage
+\t0  -  Run Bytes Sent By Job
+\t0  -  Run Bytes Received By Job
+\tPartitionable Resources :    Usage  Request Allocated
+\t   Cpus                 :     0.08        1         1
+\t   Disk (KB)            :  1250        1250      3072
+\t   Memory (MB)          :   %s
+\t   TimeExecute (s)      :     5
+\t   TimeSlotBusy (s)     :     5
+...
+"""
 ENDED = (
     b"005 (012.003.000) 2026-11-21 03:33:09 Job terminated.\n"
     b"\t(1) Normal termination (return value 3)\n...\n"
@@ -100,7 +115,28 @@ def test_why_a_job_was_interrupted_is_not_lost_when_it_is_removed_for_that() -> 
 def test_a_hold_that_is_over_is_no_reason() -> None:
     evicted = Event(4, "12.3", ("Job was evicted.",))
     log = after(told(SUBMITTED, ON_HOLD, RELEASED, EXECUTING), evicted)
-    assert log.why == "evicted from its node"
+    assert (log.why, log.interruption) == ("", "evicted from its node")
+
+
+def test_why_a_job_was_interrupted_may_be_told_after_it_was() -> None:
+    evicted = Event(4, "12.3", ("Job was evicted.",))
+    log = after(told(SUBMITTED, EXECUTING), evicted)
+    assert (log.why, log.interruption) == ("", "evicted from its node")
+    held, _ = parse_events(ON_HOLD)
+    assert reduce(after, held, log).why == "held: too hot"
+
+
+@pytest.mark.parametrize(
+    ("memory", "why"),
+    [
+        (b"291           2       128", ": it used 291 MB of memory and had 128 MB"),
+        (b"127           2       128", ""),
+        (b"              2       128", ""),
+    ],
+)
+def test_an_evicted_job_that_used_more_memory_than_it_had_says_so(memory: bytes, why: str) -> None:
+    log = told(SUBMITTED, EXECUTING, EVICTED % memory)
+    assert log.interruption == f"evicted from its node{why}"
 
 
 # --------------------------------------------------------------------------- damaged ones
@@ -202,7 +238,8 @@ def test_jobs_that_are_no_longer_asked_for_are_forgotten(spool: Spool) -> None:
     logs = EventLogs()
     spool.write(SUBMITTED, ON_HOLD)
     logs.read(spool.handle)
+    spool.log.write_bytes(b"9" * len(SUBMITTED + ON_HOLD))  # would not be understood
     logs.keep({"x"})
-    assert logs.why("x") == "held: too hot"
+    assert logs.read(spool.handle).why == "held: too hot"
     logs.keep(set())
-    assert logs.why("x") == ""
+    assert logs.read(spool.handle) == NOTHING

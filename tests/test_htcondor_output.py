@@ -82,6 +82,16 @@ def test_an_empty_queue(text: str) -> None:
             HELD,
             "held: over the time limit of the batch system: too long",
         ),
+        (
+            '"JobStatus": 5, "HoldReasonCode": 21, "HoldReason": "Error from slot1: memory"',
+            HELD,
+            "held: by a rule of its node: Error from slot1: memory",
+        ),
+        (
+            '"JobStatus": 5, "HoldReasonCode": 26, "HoldReason": "expression \'x\'"',
+            HELD,
+            "held: by a rule of the batch system: expression 'x'",
+        ),
     ],
 )
 def test_rarer_states(more: str, state: JobState, why: str) -> None:
@@ -141,8 +151,24 @@ def test_a_job_that_the_system_removed_by_itself_has_its_own_reason() -> None:
     assert parse_history(JOB.format(more=more)) == {"7.0": "evicted from its node: lease expired"}
     more = ', "RemoveReason": "PeriodicRemove evaluated to TRUE"'
     assert parse_history(JOB.format(more=more)) == {
-        "7.0": "removed PeriodicRemove evaluated to TRUE"
+        "7.0": "removed: PeriodicRemove evaluated to TRUE"
     }
+
+
+@pytest.mark.parametrize(
+    ("reason", "why"),
+    [
+        ("via condor_rm (by user jane)", "removed via condor_rm (by user jane)"),
+        (
+            "The system macro SYSTEM_PERIODIC_REMOVE expression 'RunTime > 9' evaluated to TRUE",
+            "removed: The system macro SYSTEM_PERIODIC_REMOVE expression 'RunTime > 9' "
+            "evaluated to TRUE",
+        ),
+        ("out of beam (by user jane)", "removed: out of beam (by user jane)"),
+    ],
+)
+def test_a_job_that_was_removed_says_by_what(reason: str, why: str) -> None:
+    assert parse_history(JOB.format(more=f', "RemoveReason": "{reason}"')) == {"7.0": why}
 
 
 def test_of_a_job_whose_end_is_not_told_nothing_is_said() -> None:

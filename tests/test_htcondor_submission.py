@@ -148,6 +148,7 @@ def test_wrong_words_of_the_site() -> None:
 HEAD = "(012.000.000) 2026-11-21 03:32:49"
 SUBMITTED = f"000 {HEAD} Job submitted from host: <127.0.0.1>\n...\n"
 EXECUTING = f"001 {HEAD} Job executing on host: <127.0.0.1>\n...\n"
+EVICTED = f"004 {HEAD} Job was evicted.\n\t(0) CPU times\n...\n"
 ABORTED = f"009 {HEAD} Job was aborted.\n\tvia condor_rm (by user me)\n...\n"
 
 
@@ -242,6 +243,43 @@ def test_a_job_is_gone_when_both_say_so(pool: Pool, system: BatchSystem) -> None
     assert pool.poll(system) is GONE
     assert system.reason_of([pool.job]) == {pool.job.name: "removed via condor_rm (by user me)"}
     assert pool.calls("condor_history") == []
+
+
+@pytest.mark.parametrize(
+    ("states", "why"),
+    [
+        ((2,), ""),  # it may have been held, and its log tell so in a moment
+        ((5,), "held"),
+        ((1,), "evicted from its node"),
+        ((), "evicted from its node"),
+    ],
+)
+def test_an_eviction_is_the_reason_when_none_can_follow(
+    pool: Pool, system: BatchSystem, states: tuple[int, ...], why: str
+) -> None:
+    pool.log(SUBMITTED, EXECUTING, EVICTED)
+    pool.answer(*states)
+    pool.poll(system)
+    assert system.reason_of([pool.job]) == ({pool.job.name: why} if why else {})
+
+
+def test_an_eviction_may_be_in_the_queue_before_it_was_read_in_the_log(
+    pool: Pool, system: BatchSystem
+) -> None:
+    pool.log(SUBMITTED, EXECUTING)
+    pool.answer(1)
+    pool.poll(system)
+    pool.log(EVICTED)
+    assert system.reason_of([pool.job]) == {pool.job.name: "evicted from its node"}
+
+
+def test_a_hold_that_is_over_is_not_why_a_job_was_evicted(pool: Pool, system: BatchSystem) -> None:
+    pool.answer(5)
+    assert pool.poll(system) is HELD
+    pool.log(SUBMITTED, EXECUTING, EVICTED)
+    pool.answer(1)
+    assert pool.poll(system) is PENDING
+    assert system.reason_of([pool.job]) == {pool.job.name: "evicted from its node"}
 
 
 def test_a_log_that_tells_the_end_too_early_is_not_believed(

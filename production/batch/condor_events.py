@@ -16,7 +16,7 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from production.batch.condor_output import ended_by, ended_with, held, removed
+from production.batch.condor_output import ended_by, ended_with, evicted, held, removed
 from production.model import JobHandle, JobState
 
 LOG = "events"  # in the spool
@@ -30,6 +30,8 @@ _HEAD = re.compile(
 _ENDED = re.compile(
     r"\(([01])\) (?:Abn|N)ormal termination \((?:return value|signal) ([0-9]{1,9})\)"
 )
+# Used, asked for, given.
+_MEMORY = re.compile(r"Memory \(MB\) +: +([0-9]{1,9}) +[0-9]{1,9} +([0-9]{1,9})\b", re.ASCII)
 _CODES = re.compile(r"Code ([0-9]{1,9}) Subcode ([0-9]{1,9})", re.ASCII)
 
 
@@ -48,7 +50,8 @@ class Told:
 
     job: str = ""  # its id
     state: JobState | None = None  # None: others must be asked
-    why: str = ""  # why it ended, is held, or was interrupted
+    why: str = ""  # why it ended or is held
+    interruption: str = ""  # what interrupted it; why that was done may follow
 
 
 NOTHING = Told()
@@ -83,7 +86,7 @@ def after(told: Told, event: Event | None) -> Told:
         case 0:  # submitted
             return replace(told, state=JobState.PENDING)
         case 1:  # executing
-            return replace(told, state=JobState.RUNNING, why="")
+            return replace(told, state=JobState.RUNNING, why="", interruption="")
         case 10 | 11 | 22 | 23:  # (un)suspended, disconnected, reconnected
             return replace(told, state=JobState.RUNNING)
         case 12:  # held
@@ -91,11 +94,12 @@ def after(told: Told, event: Event | None) -> Told:
         case 13:  # released
             return replace(told, state=JobState.PENDING)
         case 2 | 4 | 7 | 24:  # not executable, evicted, lost by its shadow or by its node
-            return replace(told, state=None, why=told.why or _interrupted(event))
+            return replace(told, state=None, interruption=_interrupted(event))
         case 5:  # terminated
             return replace(told, state=None, why=_terminated(details))
         case 9:  # aborted
-            return replace(told, state=None, why=removed(" ".join(details), told.why))
+            before = told.why or told.interruption
+            return replace(told, state=None, why=removed(" ".join(details), before))
     return told
 
 
@@ -106,9 +110,12 @@ def _held(details: Sequence[str]) -> str:
 
 
 def _interrupted(event: Event) -> str:
-    if event.number == 4:
-        return "evicted from its node"
-    return f"interrupted: {' '.join(event.lines)[:200]}"
+    if event.number != 4:
+        return f"interrupted: {' '.join(event.lines)[:200]}"
+    memory = next(filter(None, map(_MEMORY.match, event.lines)), None)
+    if memory and int(memory[1]) > int(memory[2]):
+        return evicted(f"it used {memory[1]} MB of memory and had {memory[2]} MB")
+    return evicted()
 
 
 def _terminated(details: Sequence[str]) -> str:
@@ -156,11 +163,6 @@ class EventLogs:
             for event in self._new(path, followed):
                 followed.told = after(followed.told, event)
         return followed.told
-
-    def why(self, name: str) -> str:
-        """Why the job ended or is held, as far as its log told when it was read."""
-        followed = self._followed.get(name)
-        return followed.told.why if followed else ""
 
     def _new(self, path: str, followed: _Followed) -> Iterator[Event | None]:
         with contextlib.suppress(OSError), open(path, "rb") as log:  # noqa: PTH123

@@ -40,7 +40,9 @@ _HOLDS: Mapping[int, str] = {
     6: "it could not be started",
     7: "its output could not be opened",
     14: "its directory could not be entered",
+    21: "by a rule of its node",
     22: "its event log could not be opened",
+    26: "by a rule of the batch system",
     34: "over the memory or disk limit of the batch system",
     46: "over the time limit of the batch system",
     47: "over the time limit of the batch system",
@@ -119,7 +121,7 @@ def in_words(ad: Mapping[str, object]) -> str:
         if hold := _words(ad, "LastHoldReason"):
             before = held(_number(ad, "LastHoldReasonCode", 0), hold)
         elif "VacateReason" in ad:
-            before = ": ".join(filter(None, ("evicted from its node", _words(ad, "VacateReason"))))
+            before = evicted(_words(ad, "VacateReason"))
         return removed(reason, before)
     if ad.get("ExitBySignal") is True and "ExitSignal" in ad:
         return ended_by(_number(ad, "ExitSignal"))
@@ -164,12 +166,21 @@ def held(code: int, reason: str) -> str:
     return ": ".join(filter(None, ("held", _HOLDS.get(code), reason)))
 
 
+def evicted(reason: str = "") -> str:
+    """How a job was interrupted that its node no longer wanted, or was to give up."""
+    return ": ".join(filter(None, ("evicted from its node", reason)))
+
+
 def removed(reason: str, before: str = "") -> str:
     """Why a job was removed from the queue; ``before``: why it was held or interrupted earlier.
 
     A job that was interrupted is removed because we have it so, which is no reason.
     """
-    return before if before and "PeriodicRemove" in reason else f"removed {reason}".strip()
+    if before and "PeriodicRemove" in reason:
+        return before
+    if reason.startswith("via "):  # a command
+        return f"removed {reason}"
+    return ": ".join(filter(None, ("removed", reason)))
 
 
 def ended_with(code: int) -> str:

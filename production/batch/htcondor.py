@@ -94,6 +94,7 @@ class HTCondorSystem(ClusterSystem):
         self._logs = EventLogs()
         self._asked = -math.inf  # when the server last told of all jobs
         self._doubted: dict[str, float] = {}  # by job name: since when only its log knows it
+        self._running: Collection[str] = ()  # the jobs that do as far as the server last told
 
     # ----------------------------------------------------------------- submit
 
@@ -128,6 +129,8 @@ class HTCondorSystem(ClusterSystem):
             lines.append(f"request_memory = {math.ceil(needs.memory / 2**20)}")  # MB
         if needs.time is not None:
             seconds = needs.time + _MARGIN
+            # Not allowed_execute_duration, which has no effect on a job that starts in the same
+            # second as its shadow.
             lines.append(f"allowed_job_duration = {seconds}")
             lines.append(f"+{words['time_attribute']} = {seconds}")
         if needs.queue is not None:
@@ -193,6 +196,10 @@ class HTCondorSystem(ClusterSystem):
             return {name: state for name, state in states.items() if state is not None}
         found = super().poll(jobs)
         self._asked = now
+        self._running = {name for name, state in found.items() if state is JobState.RUNNING}
+        for name, state in found.items():
+            if state in (JobState.PENDING, JobState.RUNNING):
+                self._why.pop(name, None)  # a hold that is over is no reason
         return found
 
     def _find(self, jobs: Sequence[JobHandle]) -> dict[str, Listed]:
@@ -215,9 +222,21 @@ class HTCondorSystem(ClusterSystem):
         return found
 
     def reason_of(self, jobs: Sequence[JobHandle]) -> dict[str, str]:
-        """See BatchSystem; what the logs do not tell, the history does."""
-        known = {job.name: why for job in jobs if (why := self._logs.why(job.name))}
-        return {**super().reason_of([job for job in jobs if job.name not in known]), **known}
+        """See BatchSystem; what the logs do not tell, the queue and the history do.
+
+        The logs are read once more, for they are ahead of the queue: a job that it has as waiting
+        again was interrupted, as its log tells.  One that is held while it runs is interrupted
+        first, and its log tells why a moment later.
+        """
+        logs = {job.name: self._logs.read(job, now=True) for job in jobs}
+        ends = {name: log.why for name, log in logs.items() if log.why}
+        others = super().reason_of([job for job in jobs if job.name not in ends])
+        interrupted = {
+            name: log.interruption
+            for name, log in logs.items()
+            if log.interruption and name not in self._running
+        }
+        return {**interrupted, **others, **ends}
 
     def listed(self, ids: Collection[str], names: Collection[str]) -> list[Listed]:
         """See ClusterSystem: the jobs of all managers, in the range of the ids that are known."""

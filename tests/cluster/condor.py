@@ -79,7 +79,7 @@ ALLOW_NEGOTIATOR = $(ALLOW_DAEMON)
 ALLOW_READ = *
 ALLOW_WRITE = *
 
-# one machine with more than there is, that never turns a job out
+# one machine with more than there is, that turns a job out only for its memory
 NUM_CPUS = 8
 MEMORY = 16000
 NUM_SLOTS_TYPE_1 = 1
@@ -89,6 +89,14 @@ START = True
 SUSPEND = False
 PREEMPT = False
 KILL = False
+JOB_DEFAULT_REQUESTMEMORY = 1000
+use POLICY : HOLD_IF_MEMORY_EXCEEDED
+# Not more than the slot has: it may have been made for an earlier job, which needed more.
+MEMORY_EXCEEDED = MemoryUsage > RequestMemory
+
+# limits of the pool for jobs that have these attributes
+SYSTEM_PERIODIC_REMOVE = JobStatus == 2 && time() - JobCurrentStartDate > MaxRuntime
+SYSTEM_PERIODIC_HOLD = ResidentSetSize > MaxMemory * 1024
 
 # everything sooner
 NEGOTIATOR_INTERVAL = 2
@@ -99,6 +107,9 @@ UPDATE_INTERVAL = 5
 PERIODIC_EXPR_INTERVAL = 2
 MAX_PERIODIC_EXPR_INTERVAL = 2
 JOB_START_DELAY = 0
+# How much memory a job has is looked at once, in its first seconds, and then every five minutes.
+STARTER_INITIAL_UPDATE_INTERVAL = 2
+STARTER_UPDATE_INTERVAL = 2
 
 # queues, as some sites have them
 SUBMIT_REQUIREMENT_NAMES = Flavour

@@ -185,7 +185,6 @@ SGE: Mapping[str, Fate] = {
     ),
 }
 REMOVED = r"says: removed via condor_rm \(by user prodtest\)$"
-# Over its time: test_htcondor_pool.py, for the server takes minutes to notice.
 HTCONDOR: Mapping[str, Fate] = {
     **PAYLOADS,
     "removed while it ran": Fate(REMOVED, LASTS, act=by_user("condor_rm")),
@@ -200,8 +199,30 @@ HTCONDOR: Mapping[str, Fate] = {
         options=("hold = True",),
         waits=True,
     ),
-    "held while it ran": Fate(r"says: .*held", LASTS, act=by_user("condor_hold")),
-    "evicted": Fate(r"says: .*evicted", LASTS, act=by_user("condor_vacate_job")),
+    "held while it ran": Fate(
+        r"says: held: via condor_hold \(by user prodtest\)$", LASTS, act=by_user("condor_hold")
+    ),
+    "over its time": Fate(
+        r"says: held: over the time limit of the batch system: The job exceeded allowed",
+        LASTS,
+        options=("allowed_job_duration = 3",),
+    ),
+    "over the time of the pool": Fate(
+        r"says: removed: .* SYSTEM_PERIODIC_REMOVE expression .* MaxRuntime",
+        LASTS,
+        options=("+MaxRuntime = 3",),
+    ),
+    "over its memory": Fate(
+        r"says: held: by a rule of its node: .*: memory usage exceeded request_memory$",
+        HUNGRY,
+        options=("request_memory = 100",),
+    ),
+    "over the memory of the pool": Fate(
+        r"says: held: by a rule of the batch system: .* 'ResidentSetSize > MaxMemory",
+        HUNGRY,
+        options=("request_memory = 2000", "+MaxMemory = 100"),
+    ),
+    "evicted": Fate(r"says: evicted from its node$", LASTS, act=by_user("condor_vacate_job")),
 }
 FATES: Mapping[str, Mapping[str, Fate]] = {"slurm": SLURM, "sge": SGE, "htcondor": HTCONDOR}
 
