@@ -24,6 +24,7 @@ set -u
 
 readonly GRACE=3         # seconds between TERM and KILL; batch systems allow little more
 readonly RAREST=5000     # milliseconds between two looks at a long job
+readonly BEAT=60         # seconds between two signs of life, for those who cannot see our processes
 readonly SIGNALS=(HUP INT QUIT TERM USR1 USR2 XCPU)
 
 phase='start'            # how far we came: start, preflight, payload, publish, done
@@ -312,7 +313,7 @@ learn_cpu_seconds() {
 # Runs beside the payload in a process group of its own: measures memory, enforces the limits, and
 # ends the payload when the wrapper was killed, for some batch systems kill nothing but it.
 watch() {
-    local pause=100 peak=0 left text ppid
+    local pause=100 peak=0 beat=0 left text ppid
     trap write_peak ALRM
     SECONDS=0
     while true; do
@@ -323,6 +324,10 @@ watch() {
         # those from the /proc of a payload that has just ended do.
         [[ ! -e $notes/times ]] || write_peak
         look_at_memory
+        if ((SECONDS >= beat)); then
+            printf '%s\n' "$SECONDS" > "$notes/beat"
+            beat=$((SECONDS + BEAT))
+        fi
         if [[ -n $order_time ]]; then
             left=$((order_time + 1 - SECONDS))    # SECONDS may be a second ahead
             ((left > 0)) || limit_exceeded 97 "time limit of $order_time s exceeded"

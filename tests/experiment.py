@@ -107,6 +107,11 @@ class ManagerProcess:
         """What a terminal does: SIGINT for the whole foreground process group."""
         os.killpg(self.pid, signal.SIGINT)
 
+    def kill(self) -> None:
+        """SIGKILL, harmless when it has ended, and wait."""
+        self._process.kill()
+        self._process.wait()
+
     def wait(self) -> int:
         """The exit code; -n when signal n ended it."""
         return self._process.wait(PATIENCE)

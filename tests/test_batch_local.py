@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -348,6 +349,52 @@ def test_a_job_on_another_host_is_believed_to_run_until_it_leaves_its_record(
     (order.spool / "record").touch()
     system.cancel([handle(order)])
     assert state(system, order) == GONE
+
+
+def test_a_job_whose_host_has_fallen_silent_is_gone(
+    workshop: Workshop, system: BatchSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order = workshop.order()
+    (order.spool / "started").mkdir()
+    (order.spool / "started" / "pid").write_text(f"{os.getpid()} 1 elsewhere\n")
+    beat = order.spool / "started" / "beat"
+    clock = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: clock)
+    beat.write_text("0\n")
+    for sign in range(60, 3600, 60):  # it lives for an hour
+        assert state(system, order) == RUNNING
+        clock += 60
+        beat.write_text(f"{sign}\n")
+    for _ in range(10):
+        assert state(system, order) == RUNNING
+        clock += 61
+    assert state(system, order) == GONE
+    assert "elsewhere has given no sign of life" in system.reason_of([handle(order)])[order.name]
+    beat.write_text("4000\n")
+    assert state(system, order) == RUNNING
+    assert system.reason_of([handle(order)]) == {}
+
+
+def test_silence_counts_only_while_one_listens(
+    workshop: Workshop, system: BatchSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order = workshop.order()
+    (order.spool / "started").mkdir()
+    (order.spool / "started" / "pid").write_text(f"{os.getpid()} 1 elsewhere\n")
+    clock = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: clock)
+    assert state(system, order) == RUNNING
+    clock += 3600  # the file server was away, or this host asleep
+    assert state(system, order) == RUNNING
+
+
+def test_a_running_job_gives_signs_of_life(workshop: Workshop, system: BatchSystem) -> None:
+    order = waiting(workshop)
+    system.submit([order])
+    pids(workshop)
+    until((order.spool / "started" / "beat").exists)
+    go_on(workshop)
+    until(lambda: state(system, order) == GONE)
 
 
 def test_after_close_nothing_is_started_and_what_runs_goes_on(workshop: Workshop) -> None:

@@ -1,13 +1,15 @@
 """The doctor on real network filesystems with two client mounts, as two hosts have them.
 
 A good one, one whose caches make SQLite lose updates without a message, one that refuses locks, and
-one whose locks do not reach the other mount.
+one whose locks do not reach the other mount.  And NFS, on hosts with kernels of their own, with the
+options that are often given to its mounts.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,6 +21,7 @@ import pytest
 from laboratory import PROJECT
 from network import gluster, sshfs
 from network.needs import NoFilesystemError
+from network.nfs import NfsNodes, Node
 
 from production.doctor import examine
 from production.store import migrations
@@ -166,3 +169,73 @@ def test_one_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         wishes = examine.Wishes(volume.mounts[0] / "production.db")
         findings = list(examine.examine(wishes, lambda text: None))
         assert "does not answer within 1 s" in findings[-1].what
+
+
+# --------------------------------------------------------------------------- NFS
+
+
+@pytest.fixture(scope="module")
+def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NfsNodes]:
+    with or_skip(), NfsNodes(tmp_path_factory.mktemp("nfs") / "nodes") as made:
+        # Whatever the options, all mounts show the same directory.
+        database = tmp_path_factory.mktemp("new") / "production.db"
+        migrations.create(database)
+        made.clients[0].run("cp", database, made.shared)
+        yield made
+
+
+def nfs_doctors(nodes: Sequence[Node], place: Path, *arguments: str) -> list[Findings]:
+    """What doctors say that look at the database at the same time, one on each node."""
+    home = {"HOME": "/root", "PYTHONPATH": str(PROJECT), "PYTHONDONTWRITEBYTECODE": "1"}
+    doctor = (sys.executable, "-m", "production", "doctor", "--output=json", SECONDS)
+    words = (*doctor, f"--database={place}/production.db", *arguments)
+    environment = {"PATH": os.environ["PATH"], **home}
+    began = [
+        subprocess.Popen(
+            node.command(*words, environment=environment), stdout=subprocess.PIPE, text=True
+        )
+        for node in nodes
+    ]
+    said = [process.communicate(timeout=250)[0] for process in began]
+    return [json.loads(text) for text in said]
+
+
+def test_nfs(nodes: NfsNodes) -> None:
+    late = nodes.clients[1]
+    late.set_clock(-300)
+    try:
+        found = nfs_doctors(nodes.clients, nodes.shared, "--meet=120")
+    finally:
+        late.set_clock(0)
+    for findings in found:
+        assert "none lost" in texts(findings, "locks", "ok")
+        assert "none lost" in texts(findings, "two hosts", "ok")
+        assert "is on nfs4 (10.0.0.1:/)" in texts(findings, "filesystem", "ok")
+        assert texts(findings, "quick_check", "ok")
+    punctual, unpunctual = found
+    assert texts(punctual, "clock", "ok")
+    assert re.search(r"differ by (29|30)\d\.", texts(unpunctual, "clock", "warning"))
+
+
+def test_nfs_whose_locks_hold_on_one_host_only(nodes: NfsNodes) -> None:
+    (place,) = {node.mount("vers=3,nolock") for node in nodes.clients}
+    for findings in nfs_doctors(nodes.clients, place, "--meet=120"):
+        found = texts(findings, "filesystem", "error")
+        assert "mounted with nolock: its locks hold on this host only" in found
+        assert "none lost" in texts(findings, "locks", "ok")
+        assert "locks do not exclude" in texts(findings, "two hosts", "error")
+
+
+@pytest.mark.parametrize(
+    ("options", "level", "what"),
+    [
+        ("vers=3,local_lock=all", "error", "local_lock=all: its locks hold on this host only"),
+        ("vers=4.2,soft", "warning", "soft: when the server is slow, writes fail"),
+        ("vers=3", "note", "vers=3: NFS 3 locks through lockd"),
+        ("vers=4.2,ro", "error", "ro: nothing can be written there"),
+    ],
+)
+def test_nfs_with_doubtful_options(nodes: NfsNodes, options: str, level: str, what: str) -> None:
+    node = nodes.clients[0]
+    (findings,) = nfs_doctors([node], node.mount(options))
+    assert f"mounted with {what}" in texts(findings, "filesystem", level)

@@ -4,7 +4,9 @@ As many run at a time as there are slots, of which a job takes one for each of i
 memory for those that say how much they need.  Jobs that wait for their turn wait in this process
 and are forgotten with it; nobody but the fence in their spool (production/job/fence.py) tells
 that they never started.  Jobs that run need nobody: they survive the manager, and any manager on
-the same host finds them by the pid and start time that the wrapper wrote into its spool.
+the same host finds them by the pid and start time that the wrapper wrote into its spool.  On
+another host their sign of life is all that can be seen of them: the wrapper changes a file in the
+spool once a minute.  A host that crashed takes its jobs along, and they must not be waited for.
 """
 
 from __future__ import annotations
@@ -40,6 +42,10 @@ GRACE = 5.0
 # Seconds that killed processes may take to disappear: they may hang in a network filesystem.
 PATIENCE = 20.0
 _GLANCE = 0.05  # seconds between two looks at processes that are about to end
+# Seconds without a sign of life after which a job on another host is gone.  If it is not, and only
+# its host was cut off, it finds that it was given up, and publishes nothing.
+SILENCE = 600.0
+BLIND = 120.0  # seconds without a look after which the observation starts anew
 
 # Reasons for which no process can be started just now, whatever the job.
 _MOMENTARY = (
@@ -125,6 +131,10 @@ class LocalSystem:
         self._running: dict[str, Process] = {}
         self._loads: dict[str, Load] = {}  # of those that run
         self._adopted = Load(0, 0)  # of jobs of other managers that we watch
+        # The last sign of life of each job on another host, and when it was new (monotonic).
+        self._signs: dict[str, tuple[str, float]] = {}
+        self._silent: dict[str, str] = {}  # the hosts of jobs that are gone for want of one
+        self._looked = time.monotonic()
 
     def check(self, needs: Requirements) -> None:
         """See BatchSystem."""
@@ -156,10 +166,14 @@ class LocalSystem:
         """See BatchSystem.
 
         Never fails.  Where nothing can be known, a job is RUNNING: on another host, until it
-        leaves its record; in a spool that cannot be read just now.
+        leaves its record or falls silent; in a spool that cannot be read just now.
         """
         states: dict[str, JobState] = {}
+        now = time.monotonic()  # before looking, which takes as long as the file server is away
         with self._lock:
+            if now - self._looked > BLIND:
+                self._signs.clear()  # while we could not look, jobs could not give a sign either
+            self._looked = now
             for job in jobs:
                 if job.name in self._pending:
                     states[job.name] = JobState.PENDING
@@ -198,9 +212,12 @@ class LocalSystem:
         """See BatchSystem."""
         raise NotSupported(system=self.name, what="the local machine has no queues")
 
-    def reason_of(self, jobs: Sequence[JobHandle]) -> dict[str, str]:  # noqa: ARG002
-        """See BatchSystem; this machine keeps no account."""
-        return {}
+    def reason_of(self, jobs: Sequence[JobHandle]) -> dict[str, str]:
+        """See BatchSystem; this machine keeps no account but of jobs on hosts that are lost."""
+        what = f"its host {{}} has given no sign of life of it for {SILENCE:.0f} s"
+        with self._lock:
+            silent = {job.name: self._silent.get(job.name) for job in jobs}
+        return {name: what.format(host) for name, host in silent.items() if host}
 
     def describe(self, job: JobOrder) -> str:
         """See BatchSystem."""
@@ -248,8 +265,7 @@ class LocalSystem:
         try:
             process, host = _read_pid(job.spool)
             if host != self._host:
-                ended = (job.spool / "record").exists()
-                return JobState.GONE if ended else JobState.RUNNING
+                return self._state_elsewhere(job, host)
         except (FileNotFoundError, ValueError):
             # It never started, or its host crashed just then.
             return JobState.GONE
@@ -258,6 +274,25 @@ class LocalSystem:
         if is_alive(process):
             self._adopted += Load.read(job.spool)
             return JobState.RUNNING
+        return JobState.GONE
+
+    def _state_elsewhere(self, job: JobHandle, host: str) -> JobState:
+        """The state of a job on another host; raises OSError."""
+        if (job.spool / "record").exists():
+            return JobState.GONE
+        try:
+            # Opening it has a network filesystem ask its server, which looking at it has not.
+            sign = (job.spool / "started" / "beat").read_text()
+        except FileNotFoundError:
+            sign = ""
+        before, since = self._signs.get(job.name, (None, self._looked))
+        if sign != before:
+            since = self._looked
+            self._silent.pop(job.name, None)
+        self._signs[job.name] = (sign, since)
+        if self._looked - since <= SILENCE:
+            return JobState.RUNNING
+        self._silent[job.name] = host
         return JobState.GONE
 
     # ------------------------------------------------------------------ on their own

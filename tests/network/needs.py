@@ -17,12 +17,12 @@ class NoFilesystemError(Exception):
     """Why there is no such filesystem on this machine."""
 
 
-def need(commands: Sequence[str], packages: Sequence[str]) -> None:
-    """Have root, FUSE and the commands, which Debian's packages bring; NoFilesystemError."""
+def need(commands: Sequence[str], packages: Sequence[str], *, device: str = "/dev/fuse") -> None:
+    """Have root, the device and the commands, which Debian's packages bring; NoFilesystemError."""
     if os.geteuid() != 0:
         raise NoFilesystemError("mounting filesystems needs root")
-    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
-        raise NoFilesystemError("this machine has no /dev/fuse")
+    if not os.access(device, os.R_OK | os.W_OK):
+        raise NoFilesystemError(f"this machine has no {device}")
     if all(map(command_path, commands)):
         return
     if not shutil.which("apt-get"):
