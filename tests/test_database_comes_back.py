@@ -144,6 +144,60 @@ def test_a_damaged_file_is_not_waited_for(books: Bookkeeping) -> None:
     books.db._sound = False
 
 
+def test_a_file_that_moves_under_a_transaction_is_no_matter_of_permissions(
+    books: Bookkeeping, tmp_path: Path
+) -> None:
+    aside = tmp_path / "aside.db"
+    with pytest.raises(DatabaseTrouble, match="moved or replaced"), books.db.write() as tx:
+        books.path.rename(aside)
+        tx.execute("UPDATE datasets SET tranche = 7")
+    aside.rename(books.path)
+    assert books.cell("SELECT count(*) FROM datasets WHERE tranche = 7") == 0
+
+
+class Malformed:
+    """A read that SQLite calls damaged so many times, as it does when the kernel says EIO."""
+
+    def __init__(self, times: int) -> None:
+        self.times = times
+
+    def __call__(self) -> str:
+        self.times -= 1
+        if self.times >= 0:
+            error = sqlite3.DatabaseError("database disk image is malformed")
+            error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+            raise error
+        return "read"
+
+
+def test_what_looks_damaged_is_looked_at_again(books: Bookkeeping) -> None:
+    """On a new connection; when it is damaged there as well, it is."""
+    made_new: list[str] = []
+
+    def again() -> None:
+        made_new.append("connection")
+
+    assert connection.patiently(Malformed(1), books.path, on_trouble=again) == "read"
+    assert made_new == ["connection"]
+    with pytest.raises(DatabaseDamaged, match="malformed"):
+        connection.patiently(Malformed(2), books.path, on_trouble=again)
+    with pytest.raises(DatabaseDamaged, match="malformed"):
+        connection.patiently(Malformed(1), books.path)
+
+
+def test_a_file_that_its_disk_does_not_give_is_waited_for(
+    books: Bookkeeping, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuses = tmp_path / "bin" / "cksum"
+    refuses.parent.mkdir()
+    refuses.write_text('#!/bin/sh\necho "cksum: $2: Input/output error" >&2\nexit 1\n')
+    refuses.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{refuses.parent}:{os.environ['PATH']}")
+    assert connection.patiently(Malformed(5), books.path, on_trouble=lambda: None) == "read"
+    with pytest.raises(DatabaseTrouble, match="cannot be read from its disk"):
+        connection.patiently(Malformed(1), books.path)
+
+
 def _fresh(books: Bookkeeping) -> Path:
     path = books.path.with_name("fresh.db")
     migrations.create(path)

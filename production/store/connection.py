@@ -306,7 +306,12 @@ def explain(error: sqlite3.Error, path: Path) -> Exception:
     """The error of our tree that says what SQLite's error means for the user."""
     if isinstance(error, sqlite3.IntegrityError):
         return error
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    extended = getattr(error, "sqlite_errorcode", 0)
+    code = extended & 0xFF
+    if extended == sqlite3.SQLITE_READONLY_DBMOVED:
+        # SQLite finds another file under the name, or none, or cannot look (ESTALE).
+        what = "it was moved or replaced while it was in use, or cannot be seen"
+        return DatabaseTrouble(path=path, what=what)
     if code == sqlite3.SQLITE_READONLY:
         return DatabaseReadOnly(path=path, user=current_user(), what=str(error))
     if code == sqlite3.SQLITE_NOTADB:

@@ -1,0 +1,1 @@
+"""The life of one run, disturbed at each of its steps."""
