@@ -3,6 +3,7 @@
 # make test-fast  the tests that need no servers and no waiting
 # make test-cluster  productions through real batch systems; as root on a Debian machine
 # make test-campaign  1000 jobs through each system with a scheduler that fails all the time
+# make campaign   3000 runs while managers are killed and stopped, on GlusterFS and NFS; as root
 # make test-site BATCH=lsf  the same through your site's own batch system: docs/site-tests.md
 # make lint       types and style
 #
@@ -12,7 +13,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test test-fast test-slow test-cluster test-campaign test-site lint clean
+.PHONY: demo test test-fast test-slow test-cluster test-campaign campaign test-site lint clean
 
 demo: $(VENV)/with-example
 	examples/demo.sh $(BIN)/python
@@ -30,6 +31,14 @@ test-cluster: $(VENV)/with-test
 
 test-campaign: $(VENV)/with-test
 	CAMPAIGN_RUNS=1000 nice $(BIN)/python -m pytest -q -rP tests/test_flapping_schedulers.py
+
+CAMPAIGN_RUNS  ?= 3000
+CAMPAIGN_KILLS ?= 300
+CAMPAIGN_ON    ?= gluster scheduler nfs
+
+campaign: $(VENV)/with-test
+	CAMPAIGN_RUNS=$(CAMPAIGN_RUNS) CAMPAIGN_KILLS=$(CAMPAIGN_KILLS) CAMPAIGN_ON="$(CAMPAIGN_ON)" \
+		nice $(BIN)/python -m pytest -q -rP tests/campaign
 
 # A site's queues take their time.
 test-site: $(VENV)/with-test

@@ -104,6 +104,16 @@ def test_runs_in_directories_closed_to_this_user_stay_where_they_are(
     assert not recovery.may_have_more(desk)  # nothing to wait for: only their user can help
 
 
+def test_what_a_manager_claims_that_only_seemed_dead_is_not_called_closed(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left_by_a_dead_manager(office)
+    desk = office.open()
+    monkeypatch.setattr(desk.store, "take_over", lambda *_: [])  # it had claimed nothing yet
+    recovery.repair(desk)
+    assert office.said.count("were left by a manager of user") == 0
+
+
 @pytest.mark.parametrize("cleared", [False, True])
 def test_runs_in_directories_that_can_be_written_are_taken_over(
     office: Office, cleared: bool

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import shutil
@@ -12,7 +13,7 @@ import pytest
 from job_orders import Workshop
 
 from production.errors import SpoolTrouble
-from production.job.clean import discard_outputs, discard_spool
+from production.job.clean import discard_outputs, discard_spool, remove_tree
 from production.job.fence import revoke
 from production.model import JobOrder
 
@@ -140,6 +141,20 @@ def test_an_output_that_cannot_be_removed_is_reported(workshop: Workshop) -> Non
     shutil.rmtree(order.outputs[0].temporary)
     discard(workshop, order)
     assert not order.spool.exists()
+
+
+def test_a_spool_that_another_host_removes_at_the_same_time_is_no_trouble(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def is_gone(handle: int) -> None:
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    (tmp_path / "spool" / "started").mkdir(parents=True)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fstat", is_gone)
+        remove_tree(tmp_path / "spool")
+    remove_tree(tmp_path / "spool")
+    assert not (tmp_path / "spool").exists()
 
 
 def test_outputs_that_cannot_exist_are_no_trouble(workshop: Workshop) -> None:

@@ -34,14 +34,21 @@ def discard_spool(spool: Path, done: Path) -> None:
 
     Raises SpoolTrouble.
     """
-    # A colleague's manager may do the same at the same time: go on past what is gone already.
-    shutil.rmtree(spool, ignore_errors=True)
+    remove_tree(spool)
     try:
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(spool)  # says why something is left
     except OSError as error:
         raise SpoolTrouble(path=spool, what=error.strerror or error) from None
     _unlink(done / spool.name)
+
+
+def remove_tree(directory: Path) -> None:
+    """Remove a directory as far as possible; somebody on another host may be doing the same."""
+    # Whatever ignore_errors says, Python 3.11's rmtree raises what it meets when it looks at a
+    # directory that it has opened: on a network filesystem ESTALE, if that is gone by then.
+    with contextlib.suppress(OSError):
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def _published(spool: Path) -> Iterator[Path]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import time
 
 from production.errors import (
@@ -14,6 +13,7 @@ from production.errors import (
     ProductionError,
     SpoolTrouble,
 )
+from production.job import clean
 from production.job.fence import revoke
 from production.manager import settle
 from production.manager.desk import Desk
@@ -95,7 +95,8 @@ def _is_within_reach(desk: Desk, orphan: Orphan) -> bool:
 
 
 def _say_what_must_wait(desk: Desk, dead: managers.Holder) -> None:
-    left = [orphan.claim.run for orphan in desk.store.orphans(dead.id)]
+    # One that only seemed to be dead may have claimed more in the meantime.
+    left = [o.claim.run for o in desk.store.orphans(dead.id) if not _is_within_reach(desk, o)]
     if left and dead.id not in desk.said_to_wait:
         desk.said_to_wait.add(dead.id)
         desk.say(
@@ -130,7 +131,7 @@ def sweep(desk: Desk) -> None:
             (desk.production.id, run, attempt),
         )
         if row is not None and row["outcome"] is not None:
-            shutil.rmtree(directory, ignore_errors=True)
+            clean.remove_tree(directory)
     sweep_marks(desk)
 
 

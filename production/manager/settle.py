@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -250,7 +249,7 @@ def has_record(work: Work) -> bool:
 
 def remove_inputs(work: Work) -> None:
     """Remove the attempt's raw files."""
-    shutil.rmtree(work.paths.raw(work.claim), ignore_errors=True)
+    clean.remove_tree(work.paths.raw(work.claim))
 
 
 def discard(work: Work) -> None:
