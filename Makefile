@@ -3,7 +3,8 @@
 # make test-fast  the tests that need no servers and no waiting
 # make test-cluster  productions through real batch systems; as root on a Debian machine
 # make test-campaign  1000 jobs through each system with a scheduler that fails all the time
-# make campaign   3000 runs while managers are killed and stopped, on GlusterFS and NFS; as root
+# make campaign   3000 runs while managers are killed and stopped, on GlusterFS and NFS, and every
+#                 step of a run's life failing; as root, for hours
 # make test-site BATCH=lsf  the same through your site's own batch system: docs/site-tests.md
 # make lint       types and style
 #
@@ -39,6 +40,7 @@ CAMPAIGN_ON    ?= gluster scheduler nfs
 campaign: $(VENV)/with-test
 	CAMPAIGN_RUNS=$(CAMPAIGN_RUNS) CAMPAIGN_KILLS=$(CAMPAIGN_KILLS) CAMPAIGN_ON="$(CAMPAIGN_ON)" \
 		nice $(BIN)/python -m pytest -q -rP tests/campaign
+	STEPS=all nice $(BIN)/python -m pytest -q -n 2 tests/test_every_step.py
 
 # A site's queues take their time.
 test-site: $(VENV)/with-test

@@ -27,8 +27,8 @@ from simulated import SimulatedServer, Terms
 from campaign import site, torment
 
 PROJECT = Path(__file__).parent.parent.parent
-RUNS = int(os.environ.get("CAMPAIGN_RUNS", "300"))
-KILLS = int(os.environ.get("CAMPAIGN_KILLS", "40"))
+RUNS = int(os.environ.get("CAMPAIGN_RUNS", "150"))
+KILLS = int(os.environ.get("CAMPAIGN_KILLS", "24"))
 SEED = int(os.environ.get("CAMPAIGN_SEED", "0")) or random.SystemRandom().randrange(1, 10**6)
 STOPS = max(4, KILLS // 8)
 MANAGERS = 8
