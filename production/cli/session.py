@@ -256,9 +256,7 @@ def _requirements(options: argparse.Namespace, recipe: Recipe, system: str) -> R
     return replace(needs, **given, options=(*needs.options, *options.submit_option))
 
 
-def _archive(
-    options: argparse.Namespace, config: Configuration, recipe: Recipe
-) -> Archive | None:
+def _archive(options: argparse.Namespace, config: Configuration, recipe: Recipe) -> Archive | None:
     if not recipe.archive_inputs:
         return None
     limit = config.defaults.rate_limit if options.rate_limit is None else options.rate_limit

@@ -48,8 +48,7 @@ class Desk:
         self.trouble: ProductionError | None = None  # what the manager's end is to tell
         self.results = Results()
         self.lanes = {
-            name: Lane(name, self.results)
-            for name in ("stage", "batch", "files", "probe")
+            name: Lane(name, self.results) for name in ("stage", "batch", "files", "probe")
         }
         self.lanes["transfer"] = Lane("transfer", self.results, settings.transfers)
         self.lease_watch = managers.LeaseWatch()
