@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -62,8 +63,10 @@ class Colleague:
         self.office.batch.state = JobState.GONE
         self.office.batch.end = end_well
         for job in list(self.office.batch.submitted):
-            if not (job.spool / "record").exists():
-                end_well(job)
+            # One that was submitted only now has ended by itself, and may be cleared away.
+            with contextlib.suppress(FileNotFoundError):
+                if not (job.spool / "record").exists():
+                    end_well(job)
 
     def _until(self, look: Callable[[], T]) -> T:
         deadline = time.monotonic() + LONGEST
