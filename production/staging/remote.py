@@ -70,8 +70,10 @@ class RemoteArchive:
                 stop.wait(_PAUSE * transfer.in_vain)
             part.complete()
         except ArchiveUnavailable:
-            if transfer.known is not None:
+            if transfer.known is not None and transfer.done:
                 self._begun[part.path] = transfer.known
+            else:
+                part.remove()
             raise
         except BaseException:
             part.remove()
