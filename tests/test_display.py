@@ -476,8 +476,7 @@ def test_in_the_background_it_goes_on_without_drawing(terminal: Terminal) -> Non
     terminal.start(["bash", "--norc", "-i"], PS1="> ")
     terminal.send(f"{feeder('counts_aloud')}\r")
     terminal.read_until(lambda: terminal.shows("2089  |"))
-    terminal.send("\x1a")
-    terminal.read_until(lambda: terminal.shows("Stopped"))
+    suspend(terminal)
     stopped = turns(terminal)
     terminal.send("bg\r")
     wait_for(lambda: turns(terminal) > stopped + 20)
@@ -486,6 +485,17 @@ def test_in_the_background_it_goes_on_without_drawing(terminal: Terminal) -> Non
     terminal.touch("stop")
     terminal.read_until(lambda: terminal.lines[23] == ">")
     terminal.send("exit\r")
+
+
+def suspend(terminal: Terminal) -> None:
+    """Press Ctrl-Z; once more when it is lost, as keys are while curses sets the terminal up."""
+    deadline = time.monotonic() + PATIENCE
+    while not terminal.shows("Stopped"):
+        assert time.monotonic() < deadline, "\n".join(terminal.lines)
+        terminal.send("\x1a")
+        again = time.monotonic() + 3
+        while not terminal.shows("Stopped") and time.monotonic() < again:
+            assert terminal.read()
 
 
 def turns(terminal: Terminal) -> int:

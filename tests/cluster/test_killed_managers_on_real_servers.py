@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(3600)]
 
 KILLS = int(os.environ.get("KILLS", "10"))
 SEED = int(os.environ.get("KILL_SEED", random.randrange(2**32)))
-RUNS = range(1, 2 * KILLS + 11)
+RUNS = range(1, 4 * KILLS + 11)  # more than are done until the last kill
 MOST = f"--nproc={len(RUNS)}"
 
 # Stands in front of the submission command, and kills the manager that calls it when it is told.
