@@ -251,8 +251,9 @@ class Experiment:
         code = f"{patch}\nfrom production.cli import run_production\nexit(run_production())"
         program = ["-c", code] if patch else [str(PROJECT / "run_production.py")]
         new = () if self.rows("SELECT 1 FROM productions") else ("--new=v1",)
-        options = [f"--production={self.type}", f"--database={self.database}", *new, *arguments]
-        return [*prefix, sys.executable, *program, *options]
+        options = [f"--production={self.type}", f"--database={self.database}", *new]
+        in_order = "--transfers=1"  # else runs would overtake each other
+        return [*prefix, sys.executable, *program, *options, in_order, *arguments]
 
     def start(self, *arguments: str, patch: str = "", prefix: Sequence[str] = ()) -> ManagerProcess:
         """A manager, without waiting for anything."""

@@ -79,7 +79,7 @@ def with_a_long_download(lab: Experiment, run: int) -> ManagerProcess:
     lab.raw(run).write_bytes(bytes(3_000_000))
     lab.hold("payload")
     lab.open_archive(rate=1_000_000)
-    manager = lab.start("--nproc=1", "--nprep=2", "--transfers=1")
+    manager = lab.start("--nproc=1", "--nprep=2")
     manager.until_it_says(f"Downloading run: {run}")
     manager.until(lambda: lab.statuses() == "RCC", "submission")
     return manager
