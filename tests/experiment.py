@@ -378,7 +378,8 @@ class Experiment:
         recorded = self.rows(
             "SELECT path FROM output UNION SELECT olog FROM attempt UNION SELECT elog FROM attempt"
         )
-        assert self.files() <= {Path(str(path)) for (path,) in recorded}
+        unknown = self.files() - {Path(str(path)) for (path,) in recorded}
+        assert not unknown, f"nothing tells of {sorted(map(str, unknown))}"
 
     def check_all_finished(self) -> None:
         """Every run is finished once, and its output is what and where the bookkeeping says."""

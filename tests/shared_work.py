@@ -259,4 +259,5 @@ class SharedWork:
         written = [files[str(path)] for (path,) in outputs]
         assert written == [f"run{run:05d}.a{attempt}\n" for run, attempt in finished]
         known = {path for (path,) in (*outputs, *logs)}
-        assert set(files) <= known
+        unknown = set(files) - known
+        assert not unknown, f"nothing tells of {sorted(unknown)}"
