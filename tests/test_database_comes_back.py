@@ -155,19 +155,47 @@ def test_a_file_that_moves_under_a_transaction_is_no_matter_of_permissions(
     assert books.cell("SELECT count(*) FROM datasets WHERE tranche = 7") == 0
 
 
-class Malformed:
-    """A read that SQLite calls damaged so many times, as it does when the kernel says EIO."""
+class Failing:
+    """A read at which SQLite has this error so many times."""
 
-    def __init__(self, times: int) -> None:
+    def __init__(self, times: int, code: int, what: str) -> None:
         self.times = times
+        self._code = code
+        self._what = what
 
     def __call__(self) -> str:
         self.times -= 1
         if self.times >= 0:
-            error = sqlite3.DatabaseError("database disk image is malformed")
-            error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+            error = sqlite3.DatabaseError(self._what)
+            error.sqlite_errorcode = self._code
             raise error
         return "read"
+
+
+def malformed(times: int) -> Failing:
+    """SQLite says that as well when the kernel says EIO."""
+    return Failing(times, sqlite3.SQLITE_CORRUPT, "database disk image is malformed")
+
+
+def test_an_io_error_of_a_moment_is_no_trouble_to_anybody(
+    books: Bookkeeping, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It happens on GlusterFS while somebody plays back the journal of one who was killed."""
+    failing = Failing(2, sqlite3.SQLITE_IOERR_READ, "disk I/O error")
+    really_open = connection._open
+
+    def open_later(path: Path, readonly: bool) -> sqlite3.Connection:
+        failing()
+        return really_open(path, readonly)
+
+    monkeypatch.setattr(connection, "_open", open_later)
+    with connection.Database(books.path) as db:
+        assert db.rows("SELECT count(*) FROM datasets")
+    assert failing.times < 0
+    failing.times = 10**9
+    monkeypatch.setattr(connection, "GLITCH", 0.1)
+    with pytest.raises(DatabaseTrouble, match="disk I/O error"):
+        connection.Database(books.path)
 
 
 def test_what_looks_damaged_is_looked_at_again(books: Bookkeeping) -> None:
@@ -177,12 +205,12 @@ def test_what_looks_damaged_is_looked_at_again(books: Bookkeeping) -> None:
     def again() -> None:
         made_new.append("connection")
 
-    assert connection.patiently(Malformed(1), books.path, on_trouble=again) == "read"
+    assert connection.patiently(malformed(1), books.path, on_trouble=again) == "read"
     assert made_new == ["connection"]
     with pytest.raises(DatabaseDamaged, match="malformed"):
-        connection.patiently(Malformed(2), books.path, on_trouble=again)
+        connection.patiently(malformed(2), books.path, on_trouble=again)
     with pytest.raises(DatabaseDamaged, match="malformed"):
-        connection.patiently(Malformed(1), books.path)
+        connection.patiently(malformed(1), books.path)
 
 
 def test_a_file_that_its_disk_does_not_give_is_waited_for(
@@ -193,9 +221,9 @@ def test_a_file_that_its_disk_does_not_give_is_waited_for(
     refuses.write_text('#!/bin/sh\necho "cksum: $2: Input/output error" >&2\nexit 1\n')
     refuses.chmod(0o755)
     monkeypatch.setenv("PATH", f"{refuses.parent}:{os.environ['PATH']}")
-    assert connection.patiently(Malformed(5), books.path, on_trouble=lambda: None) == "read"
+    assert connection.patiently(malformed(5), books.path, on_trouble=lambda: None) == "read"
     with pytest.raises(DatabaseTrouble, match="cannot be read from its disk"):
-        connection.patiently(Malformed(1), books.path)
+        connection.patiently(malformed(1), books.path)
 
 
 def _fresh(books: Bookkeeping) -> Path:

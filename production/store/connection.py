@@ -46,6 +46,9 @@ BUSY_MILLISECONDS = 250
 PATIENCE = 60.0  # seconds; how long a write waits for the lock
 SLOW = 5.0  # seconds; when waiting is worth a message
 TROUBLE_PAUSE = 0.5  # seconds between two tries when the file is in trouble
+# Seconds for which everybody bears that: when a writer was killed, the first to come plays its
+# journal back, and on a network filesystem the next one meets a journal that is just going away.
+GLITCH = 2.0
 
 T = TypeVar("T")
 Row = sqlite3.Row
@@ -158,7 +161,7 @@ class Database:
             try:
                 result = action(self._connection)
                 # Readers may hold a COMMIT up; it can simply be tried again.
-                self._patiently(lambda: self._connection.execute("COMMIT"), enduring=False)
+                self._patiently(lambda: self._connection.execute("COMMIT"), glitch=0.0)
             except BaseException:
                 self._roll_back()
                 raise
@@ -191,14 +194,16 @@ class Database:
         try:
             yield self._connection
             # Readers may hold a COMMIT up; it can simply be tried again (lang_transaction.html).
-            self._patiently(lambda: self._connection.execute("COMMIT"))
+            self._patiently(lambda: self._connection.execute("COMMIT"), glitch=0.0)
         except BaseException as error:
             self._roll_back()
             if isinstance(error, sqlite3.Error):
                 raise explain(error, self.path) from error
             raise
 
-    def _patiently(self, action: Callable[[], T], *, enduring: bool = False) -> T:
+    def _patiently(
+        self, action: Callable[[], T], *, enduring: bool = False, glitch: float | None = None
+    ) -> T:
         def check() -> None:
             self.waiting = True
             self.check()
@@ -213,6 +218,7 @@ class Database:
             check,
             self.on_wait,
             on_trouble if enduring else None,
+            GLITCH if glitch is None else glitch,
         )
         self.waiting = False
         return result
@@ -253,12 +259,14 @@ def patiently(
     check: Callable[[], None] = lambda: None,
     on_wait: Callable[[str], None] = lambda _: None,
     on_trouble: Callable[[], None] | None = None,
+    glitch: float = 0.0,
 ) -> T:
     """Do ``action`` on the file, again and again while others have it locked.
 
     The arguments mean what they mean for Database.  With ``on_trouble``, which is called then, also
-    while the file is in trouble that may pass.  Raises DatabaseLocked after ``patience``, and for
-    SQLite's errors what ``explain`` makes of them.
+    while the file is in trouble that may pass; without it, DatabaseTrouble is borne for ``glitch``
+    seconds.  Raises DatabaseLocked after ``patience``, and for SQLite's errors what ``explain``
+    makes of them.
     """
     began = time.monotonic()
     said = ""
@@ -277,11 +285,13 @@ def patiently(
                     passes = on_trouble is not None
                 elif on_trouble is not None and not looked_damaged:
                     passes = looked_damaged = True
+            waited = time.monotonic() - began
+            if isinstance(trouble, DatabaseTrouble) and waited < glitch:
+                passes = True
             if not busy and not passes:
                 if trouble is error:
                     raise
                 raise trouble from error
-        waited = time.monotonic() - began
         if waited > patience:
             if not busy:
                 raise trouble
