@@ -158,7 +158,7 @@ CREATE TABLE attempt (
     attempt     INTEGER NOT NULL,
     token       INTEGER,             -- that it was claimed with; part of the job's name
     manager     INTEGER NOT NULL REFERENCES manager (id),  -- who claimed it
-    outcome     TEXT CHECK (outcome IN ('finished', 'failed', 'rolled back')),  -- NULL: lasts
+    outcome_code INTEGER CHECK (outcome_code IN (0, 1, 2)),  -- see outcome; NULL: lasts
     reason      TEXT,                -- why it failed or was rolled back
     claimed_us  ,                    -- text where an imported database said no more
     start_us    ,                    -- submitted
@@ -172,10 +172,13 @@ CREATE TABLE attempt (
     job_start_us,                    -- on the node
     job_stop_us ,
     exit_code   INTEGER,
-    cpu_seconds REAL,
+    cpu_ms      INTEGER,             -- CPU time, milliseconds
     peak_memory INTEGER,             -- bytes, as far as it was sampled
     olog        TEXT,                -- standard output and error of the job
     elog        TEXT,
+    outcome     TEXT GENERATED ALWAYS AS (CASE outcome_code WHEN 0 THEN 'finished'
+        WHEN 1 THEN 'failed' WHEN 2 THEN 'rolled back' END) VIRTUAL,
+    cpu_seconds REAL GENERATED ALWAYS AS (cpu_ms / 1000.0) VIRTUAL,
     claimed     TEXT GENERATED ALWAYS AS (CASE typeof(claimed_us) WHEN 'integer' THEN
         datetime(claimed_us / 1000000, 'unixepoch') || printf('.%06d', claimed_us % 1000000)
         ELSE claimed_us END) VIRTUAL,

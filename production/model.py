@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from pathlib import Path
 
 DEFAULT_QUALITY = "gold"
@@ -24,6 +24,14 @@ class Status(StrEnum):
     RUNNING = "R"  # submitted to the batch system
     FINISHED = "F"  # outputs exist and are recorded
     ERROR = "E"  # all attempts used up; stays until a user acts
+
+
+class Outcome(IntEnum):
+    """How an attempt ended, as the number that the database keeps; people read it in words."""
+
+    FINISHED = 0
+    FAILED = 1
+    ROLLED_BACK = 2
 
 
 # --------------------------------------------------------------------------- productions and runs

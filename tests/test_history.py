@@ -153,7 +153,7 @@ def test_an_attempt_with_an_outcome_stays_as_it_is(books: Bookkeeping, store: Ru
     one, two, three = store.claim(3, GOLD)
     finish(store, one)
     store.apply([failed(two), released(three)])
-    columns = ("outcome", "reason", "stop_us", "modules", "exit_code", "olog", "job", "manager")
+    columns = ("outcome_code", "reason", "stop_us", "modules", "exit_code", "olog", "manager")
     for column in columns:
         assert "is history" in refused(books, f"UPDATE attempt SET {column} = NULL")
     assert "are kept" in refused(books, "DELETE FROM attempt WHERE run = 2")

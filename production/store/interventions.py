@@ -6,7 +6,7 @@ import json
 import sqlite3
 from dataclasses import dataclass
 
-from production.model import Production, Status
+from production.model import Outcome, Production, Status
 from production.store.choice import EVERY_RUN, RunChoice
 from production.store.connection import Database, Row, now_us
 from production.store.identity import Identity, is_alive
@@ -135,8 +135,8 @@ def _release(
     if row["user"] != who.user and alive is not False:
         return Asked(row["run"], False, f"is held by {holder}: see production recover")
     tx.execute(
-        "UPDATE attempt SET outcome = 'rolled back', reason = ?, stop_us = ? WHERE id = ?",
-        (f"given back by {who.user}", now_us(), row["attempt"]),
+        "UPDATE attempt SET outcome_code = ?, reason = ?, stop_us = ? WHERE id = ?",
+        (Outcome.ROLLED_BACK, f"given back by {who.user}", now_us(), row["attempt"]),
     )
     tx.execute(  # with a new token: the manager finds out at its next write
         "UPDATE run SET status = 'N', token = token + 1, failures = 0, not_before = NULL, "

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from production.errors import ImportRefused
-from production.model import Production, Status
+from production.model import Outcome, Production, Status
 from production.store import datasets
 from production.store.connection import Database, Row, utc_now
 from production.store.productions import insert, keep_modules
@@ -291,14 +291,14 @@ def _enter_attempt(
     modules = row.get("modules") or ""
     id_ = tx.execute(
         """
-        INSERT INTO attempt (production, run, attempt, manager, outcome, reason, start_us,
+        INSERT INTO attempt (production, run, attempt, manager, outcome_code, reason, start_us,
                              stop_us, modules, olog, elog)
         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id
         """,
         (
             *key,
             manager,
-            "finished" if finished else "rolled back",
+            Outcome.FINISHED if finished else Outcome.ROLLED_BACK,
             None if finished else f"had status {row['status']} when it was imported",
             _time(row.get("start")),
             _time(row.get("stop")),

@@ -63,7 +63,7 @@ MIGRATIONS: tuple[str, ...] = (
         attempt     INTEGER NOT NULL,
         token       INTEGER,
         manager     INTEGER NOT NULL REFERENCES manager (id),
-        outcome     TEXT CHECK (outcome IN ('finished', 'failed', 'rolled back')),
+        outcome_code INTEGER CHECK (outcome_code IN (0, 1, 2)),
         reason      TEXT,
         claimed_us  ,
         start_us    ,
@@ -76,10 +76,13 @@ MIGRATIONS: tuple[str, ...] = (
         job_start_us,
         job_stop_us ,
         exit_code   INTEGER,
-        cpu_seconds REAL,
+        cpu_ms      INTEGER,
         peak_memory INTEGER,
         olog        TEXT,
         elog        TEXT,
+        outcome     TEXT GENERATED ALWAYS AS (CASE outcome_code WHEN 0 THEN 'finished'
+            WHEN 1 THEN 'failed' WHEN 2 THEN 'rolled back' END) VIRTUAL,
+        cpu_seconds REAL GENERATED ALWAYS AS (cpu_ms / 1000.0) VIRTUAL,
         claimed     TEXT GENERATED ALWAYS AS (CASE typeof(claimed_us) WHEN 'integer' THEN
             datetime(claimed_us / 1000000, 'unixepoch') || printf('.%06d', claimed_us % 1000000)
             ELSE claimed_us END) VIRTUAL,
@@ -101,9 +104,13 @@ MIGRATIONS: tuple[str, ...] = (
     INSERT INTO attempt
         SELECT id, production, run, attempt,
                CAST(substr(job_name, instr(job_name, '.t') + 2) AS INTEGER),
-               manager, outcome, reason, microseconds(claimed), microseconds(start),
+               manager,
+               CASE outcome WHEN 'finished' THEN 0 WHEN 'failed' THEN 1
+                   WHEN 'rolled back' THEN 2 END,
+               reason, microseconds(claimed), microseconds(start),
                microseconds(stop), modules, batch, spool, job, host, microseconds(job_start),
-               microseconds(job_stop), exit_code, cpu_seconds, peak_memory, olog, elog
+               microseconds(job_stop), exit_code, CAST(round(cpu_seconds * 1000) AS INTEGER),
+               peak_memory, olog, elog
         FROM old_attempt;
     CREATE TABLE output (
         attempt INTEGER NOT NULL REFERENCES attempt (id),

@@ -20,6 +20,7 @@ from production.model import (
     Intended,
     JobRecord,
     Orphan,
+    Outcome,
     Production,
     Released,
     RunFilter,
@@ -249,7 +250,7 @@ class RunStore:
         self._update_attempt(
             tx,
             change.claim,
-            outcome="finished",
+            outcome_code=Outcome.FINISHED,
             stop_us=now_us(),
             olog=str(change.olog),
             elog=str(change.elog),
@@ -270,7 +271,12 @@ class RunStore:
             facts = _node_facts(change.record) if change.record else {}
             facts["exit_code"] = change.exit_code
             self._update_attempt(
-                tx, change.claim, outcome="failed", reason=change.reason, stop_us=now_us(), **facts
+                tx,
+                change.claim,
+                outcome_code=Outcome.FAILED,
+                reason=change.reason,
+                stop_us=now_us(),
+                **facts,
             )
         return moved
 
@@ -278,7 +284,11 @@ class RunStore:
         if not self._move(tx, change.claim, "status = 'N', manager = NULL"):
             return False
         self._update_attempt(
-            tx, change.claim, outcome="rolled back", reason=change.reason, stop_us=now_us()
+            tx,
+            change.claim,
+            outcome_code=Outcome.ROLLED_BACK,
+            reason=change.reason,
+            stop_us=now_us(),
         )
         return True
 
@@ -382,7 +392,7 @@ def _node_facts(record: JobRecord) -> dict[str, object]:
         "job_start_us": text_us(record.start),
         "job_stop_us": text_us(record.stop),
         "exit_code": record.exit_code,
-        "cpu_seconds": record.cpu_seconds,
+        "cpu_ms": None if record.cpu_seconds is None else round(record.cpu_seconds * 1000),
         "peak_memory": record.peak_memory,
     }
 

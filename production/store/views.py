@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
+from production.model import Outcome
+
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
 # Columns that every view has besides the recipe's outputs, in this order.  `a` is the attempt
@@ -69,8 +71,9 @@ def view_statements(label: str, production: int, outputs: Sequence[str]) -> Iter
             WHERE NEW.status = 'N' AND OLD.status = 'C' AND EXISTS
                 (SELECT 1 FROM attempt
                  WHERE {key} AND outcome IS NULL AND spool IS NOT NULL);
-            UPDATE attempt SET outcome = 'rolled back', reason = 'given back by hand',
-                   stop_us = CAST((julianday('now') - 2440587.5) * 86400000000 AS INTEGER)
+            UPDATE attempt
+            SET outcome_code = {Outcome.ROLLED_BACK:d}, reason = 'given back by hand',
+                stop_us = CAST((julianday('now') - 2440587.5) * 86400000000 AS INTEGER)
             WHERE {key} AND outcome IS NULL AND NEW.status = 'N' AND OLD.status = 'C';
             UPDATE run SET status = 'N', token = token + 1, failures = 0, not_before = NULL,
                    manager = NULL
