@@ -274,5 +274,6 @@ def test_by_force_from_a_manager_that_lives(lab: Experiment, asleep: bool) -> No
     assert second.wait() == 0, second.said
     assert manager.wait() == 0, manager.said
     assert "was taken over by somebody else" in manager.said
-    lab.finish()  # sweeps away what it had prepared for jobs that it could not submit any more
+    # It has swept away what it had prepared for jobs that it could not submit any more.
+    lab.check_nothing_under_way()
     assert lab.completions() == dict.fromkeys(lab.runs, 1)

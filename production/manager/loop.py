@@ -66,7 +66,7 @@ class Manager:
                 if self._nothing_left():
                     break
                 desk.results.deliver(min(desk.due.values()) - time.monotonic())
-            recovery.sweep_marks(desk)
+            recovery.sweep(desk)
             managers.sign_off(db, who)
         except BaseException as error:
             recovery.roll_back(desk, error)

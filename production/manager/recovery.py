@@ -124,7 +124,11 @@ def may_have_more(desk: Desk) -> bool:
 
 
 def sweep(desk: Desk) -> None:
-    """Remove directories of attempts that are over, left by a manager that was killed."""
+    """Remove directories of attempts that are over.
+
+    A manager that was killed has left them, or one that was stopped while it filled them, and
+    found out afterwards that its claim was lost.
+    """
     for run, attempt, directory in desk.paths.leftovers():
         row = desk.db.row(
             "SELECT outcome FROM attempt WHERE production = ? AND run = ? AND attempt = ?",
@@ -132,10 +136,10 @@ def sweep(desk: Desk) -> None:
         )
         if row is not None and row["outcome"] is not None:
             clean.remove_tree(directory)
-    sweep_marks(desk)
+    _sweep_marks(desk)
 
 
-def sweep_marks(desk: Desk) -> None:
+def _sweep_marks(desk: Desk) -> None:
     """Remove marks of jobs whose spool is gone: a job makes its mark after its record is there."""
     with contextlib.suppress(OSError):
         for mark in list(desk.paths.done.iterdir()):

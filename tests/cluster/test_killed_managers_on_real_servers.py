@@ -11,6 +11,8 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import pytest
 from on_cluster import OnCluster
@@ -67,21 +69,62 @@ def lab(server: Server) -> Iterator[OnCluster]:
 
 
 def test_no_run_is_lost_and_none_is_executed_twice(lab: OnCluster) -> None:
-    dice = random.Random(SEED)
-    sys.stdout.write(f"KILL_SEED={SEED}\n")
     lab.open_archive(rate=1_000_000)  # so that runs become ready one after the other
+    dice = thrown()
     for number in range(KILLS):
-        moment = dice.choice(MOMENTS)
-        seconds = dice.uniform(0, 2.5 if moment == "some time" else 0.1)
-        sys.stdout.write(f"{number}: {moment} {seconds:.3f}\n")
-        options = ["--no-arrays"] if dice.random() < 0.3 else []
-        manager = lab.start(MOST, "--nprep=0", *options)
-        if moment == "some time":
-            time.sleep(0.5 + seconds)
-            manager.send(signal.SIGKILL)
-        else:
-            (lab.directory / "kill").write_text(f"{moment} {seconds:.3f}\n")
-        assert manager.wait() == -signal.SIGKILL, manager.said
+        kill_a_manager(lab, dice, number)
     lab.finish(MOST)
     assert lab.completions() == dict.fromkeys(RUNS, 1)
     assert all(lab.outcomes(run).count("failed") == 0 for run in RUNS)
+
+
+def test_nor_when_the_batch_systems_daemons_are_killed_as_well(
+    server: Server, lab: OnCluster
+) -> None:
+    """They may forget a job that they took a moment before: then its attempt has failed."""
+    lab.open_archive(rate=1_000_000)
+    dice = thrown()
+    for number in range((KILLS + 1) // 2):
+        with down_for(server, dice.uniform(0.0, 2.0), dice.uniform(0.0, 5.0)):
+            kill_a_manager(lab, dice, number)
+    lab.finish(MOST)
+    lab.check_all_finished()
+    begun = lab.ledger("begin")
+    assert len(begun) == len(set(begun)), "an attempt ran twice"
+
+
+def thrown() -> random.Random:
+    """Dice whose seed is told."""
+    sys.stdout.write(f"KILL_SEED={SEED}\n")
+    return random.Random(SEED)
+
+
+def kill_a_manager(lab: OnCluster, dice: random.Random, number: int) -> None:
+    """At a moment that chance chooses."""
+    moment = dice.choice(MOMENTS)
+    seconds = dice.uniform(0, 2.5 if moment == "some time" else 0.1)
+    sys.stdout.write(f"{number}: {moment} {seconds:.3f}\n")
+    options = ["--no-arrays"] if dice.random() < 0.3 else []
+    manager = lab.start(MOST, "--nprep=0", *options)
+    if moment == "some time":
+        time.sleep(0.5 + seconds)
+        manager.send(signal.SIGKILL)
+    else:
+        (lab.directory / "kill").write_text(f"{moment} {seconds:.3f}\n")
+    assert manager.wait() == -signal.SIGKILL, manager.said
+
+
+@contextmanager
+def down_for(server: Server, begin: float, seconds: float) -> Iterator[None]:
+    """The server is killed after ``begin`` seconds, for so many ``seconds``, while this lasts."""
+
+    def strike() -> None:
+        time.sleep(begin)
+        server.kill_brain()
+        time.sleep(seconds)
+        server.start_brain()
+
+    with ThreadPoolExecutor(1) as executor:
+        struck = executor.submit(strike)
+        yield
+        struck.result()
