@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from pathlib import Path
 
 from production.errors import (
     BatchError,
@@ -129,7 +130,10 @@ def sweep(desk: Desk) -> None:
     A manager that was killed has left them, or one that was stopped while it filled them, and
     found out afterwards that its claim was lost.
     """
-    for run, attempt, directory in desk.paths.leftovers():
+    left: list[tuple[int, int, Path]] = []
+    with contextlib.suppress(OSError):  # what cannot be seen now is swept away another time
+        left.extend(desk.paths.leftovers())
+    for run, attempt, directory in left:
         row = desk.db.row(
             "SELECT outcome FROM attempt WHERE production = ? AND run = ? AND attempt = ?",
             (desk.production.id, run, attempt),
