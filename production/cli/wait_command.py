@@ -1,0 +1,90 @@
+"""Wait until a production has come so far, reading only; the exit code tells what has happened.
+
+0: it has; 50: not in time; 51: it cannot come any more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from production.cli.output import open_to_read
+from production.cli.parser import add_database, add_production, converter, number
+from production.errors import WaitedInVain, WaitedTooLong
+from production.store.reports.until import parse_condition
+from production.units import parse_duration
+from production.view.stamp import stamped
+
+if TYPE_CHECKING:
+    from production.store.reports.standing import Standing
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    add_production(parser)
+    parser.add_argument(
+        "--until",
+        metavar="WHAT",
+        action="append",
+        type=converter(parse_condition),
+        help="done (no run is left at N, C or R), finished (all are at F), idle (no manager is at "
+        "work), or a figure and a number: 'failed>5'. Given several times: whichever comes first. "
+        "(Default: done)",
+    )
+    parser.add_argument(
+        "--timeout",
+        metavar="TIME",
+        type=converter(parse_duration),
+        help="Give up after so long, such as 90 (seconds) or 2h. (Default: never)",
+    )
+    parser.add_argument(
+        "--pause",
+        metavar="#",
+        type=number(float, "a number of seconds", 0.05, 3600),
+        default=5.0,
+        help="Look every # seconds. (Default: 5)",
+    )
+    add_database(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Do it."""
+    from production.store import productions
+    from production.store.reports.standing import standing
+
+    wanted = options.until or [parse_condition("done")]
+    until = ", ".join(condition.text for condition in wanted)
+    deadline = None if options.timeout is None else time.monotonic() + options.timeout
+    warned = False
+    with open_to_read(options.database) as db:
+        production = productions.find(db, options.production, options.version)
+        while True:
+            found = standing(db, production)
+            reached = [condition for condition in wanted if condition.is_met(found)]
+            if reached:
+                print(f"{production.label}: {reached[0].text}; {_counts(found)}")
+                return 0
+            if not any(condition.can_come(found) for condition in wanted):
+                raise WaitedInVain(label=production.label, until=until, counts=_counts(found))
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                raise WaitedTooLong(
+                    label=production.label,
+                    until=until,
+                    seconds=options.timeout,
+                    counts=_counts(found),
+                )
+            if found.at_work:
+                warned = False
+            elif not warned:
+                warned = True
+                text = f"{production.label}: no manager is at work; waiting for one"
+                print(stamped(text), file=sys.stderr, flush=True)
+            time.sleep(options.pause if left is None else min(options.pause, left))
+
+
+def _counts(standing: Standing) -> str:
+    """``2 N, 67 F``."""
+    return ", ".join(f"{count} {status}" for status, count in sorted(standing.counts.items()))

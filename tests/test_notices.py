@@ -1,0 +1,232 @@
+"""People who do not look are told: by a command, by mail, and never in a flood."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from aiosmtpd.controller import Controller
+from aiosmtpd.handlers import Message
+from aiosmtpd.smtp import AuthResult
+from experiment import Experiment, experiment
+
+from production.errors import CommandError, NoticeNotSent, RunsFailed
+from production.notify.channels import CommandChannel, Herald, MailChannel
+from production.notify.notices import Event, Notice, NoticeRules, Notices
+
+ALL = (Event.END, Event.FAILURE, Event.PAUSE)
+LOGIN = ("me", "sesame open")
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+# ------------------------------------------------------------------------------- when
+
+
+def test_of_failures_the_first_is_told(clock: Clock) -> None:
+    notices = Notices("alcapana v1", NoticeRules(ALL), clock)
+    first = notices.failed(2091, "segmentation fault")
+    assert first is not None
+    assert first.subject == ("alcapana v1: Run 2091 is the first that failed: segmentation fault")
+    clock.now += 10_000
+    assert notices.failed(2092, "segmentation fault") is None
+
+
+def test_finished_runs_are_told_by_the_number(clock: Clock) -> None:
+    notices = Notices("alcapana v1", NoticeRules((), every=100, apart=0.0), clock)
+    assert notices.finished(99) is None
+    told = notices.finished(3)
+    assert told is not None
+    assert "102 runs finished" in told.text
+    assert notices.finished(97) is None
+    assert notices.finished(1) is not None
+
+
+def test_what_comes_too_early_is_told_with_the_next(clock: Clock) -> None:
+    notices = Notices("alcapana v1", NoticeRules(ALL, every=1, apart=600.0), clock)
+    assert notices.finished() is not None
+    for _ in range(10):
+        clock.now += 50
+        assert notices.finished() is None
+    assert notices.paused("no space") is None
+    clock.now += 100
+    told = notices.finished()
+    assert told is not None
+    assert "Paused: no space" in told.text
+    assert told.text.count("\n") == 12
+
+
+def test_the_end_is_told_at_once(clock: Clock) -> None:
+    notices = Notices("alcapana v1", NoticeRules(ALL), clock)
+    assert notices.paused("by user me") is not None
+    assert notices.ended("Nothing left to do here") is not None
+
+
+def test_what_nobody_wants_to_know_is_not_told(clock: Clock) -> None:
+    notices = Notices("alcapana v1", NoticeRules((Event.END,)), clock)
+    assert notices.failed(1, "crash") is None
+    assert notices.paused("no space") is None
+    assert notices.finished() is None
+    told = notices.ended("done")
+    assert told == Notice("alcapana v1: done", "done\n")
+
+
+def test_a_subject_is_one_short_line(clock: Clock) -> None:
+    told = Notices("alcapana v1", NoticeRules(ALL), clock).ended("one\ntwo" + "x" * 1000)
+    assert told is not None
+    assert "\n" not in told.subject
+    assert len(told.subject) < 130
+
+
+# ------------------------------------------------------------------------------- how
+
+
+class Box(Message):
+    """What a mail server was given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.messages: list[str] = []
+
+    def handle_message(self, message: object) -> None:
+        self.messages.append(str(message))
+
+
+@pytest.fixture
+def box() -> Box:
+    return Box()
+
+
+@pytest.fixture
+def server(box: Box) -> Iterator[Controller]:
+    """A real SMTP server on a free port."""
+    controller = Controller(box, hostname="127.0.0.1", port=free_port())
+    controller.start()
+    yield controller
+    controller.stop()
+
+
+def free_port() -> int:
+    """One that the kernel will not give away again soon; 0 is none for a Controller."""
+    with socket.socket() as made:
+        made.bind(("127.0.0.1", 0))
+        return int(made.getsockname()[1])
+
+
+def mail(port: int, *, login: tuple[str, str] | None = None) -> MailChannel:
+    receivers = ["shift@example.org", "me@example.org"]
+    return MailChannel(receivers, "production@example.org", "127.0.0.1", port, lambda _: login)
+
+
+def test_mail_arrives(server: Controller, box: Box) -> None:
+    mail(server.port).send(Notice("rootana v8: Ended", "Ended. 5 F\n"))
+    (message,) = box.messages
+    assert "Subject: rootana v8: Ended\n" in message
+    assert "To: shift@example.org, me@example.org\n" in message
+    assert message.endswith("Ended. 5 F\n")
+
+
+def test_a_server_with_a_login_is_given_the_one_of_netrc(box: Box) -> None:
+    given: list[object] = []
+
+    def authenticate(*arguments: object) -> AuthResult:
+        data = arguments[-1]
+        given.append((data.login.decode(), data.password.decode()))  # type: ignore[attr-defined]
+        return AuthResult(success=given[-1] == LOGIN, handled=False)
+
+    controller = Controller(
+        box,
+        hostname="127.0.0.1",
+        port=free_port(),
+        authenticator=authenticate,
+        auth_require_tls=False,
+        auth_required=True,
+    )
+    controller.start()
+    try:
+        mail(controller.port, login=LOGIN).send(Notice("s", "t\n"))
+        assert given == [LOGIN]
+        with pytest.raises(NoticeNotSent, match="535") as caught:
+            mail(controller.port, login=("me", "wrong word")).send(Notice("s", "t\n"))
+        assert "wrong" not in str(caught.value)
+        with pytest.raises(NoticeNotSent, match="530"):
+            mail(controller.port).send(Notice("s", "t\n"))
+    finally:
+        controller.stop()
+    assert len(box.messages) == 1
+
+
+def test_a_password_goes_to_nobody_in_clear_text_but_this_machine(
+    server: Controller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("production.notify.channels.HERE", ())
+    with pytest.raises(NoticeNotSent, match="STARTTLS"):
+        mail(server.port, login=LOGIN).send(Notice("s", "t\n"))
+
+
+def test_all_ways_are_tried_and_the_first_trouble_is_told(tmp_path: Path) -> None:
+    told = tmp_path / "told"
+    good = CommandChannel(["sh", "-c", f'echo "$0" > {told}; cat >> {told}'])
+    herald = Herald([mail(1), CommandChannel(["false"]), good])
+    with pytest.raises(NoticeNotSent, match="Connection refused"):
+        herald.send(Notice("a subject", "text\n"))
+    assert told.read_text() == "a subject\ntext\n"
+    with pytest.raises(CommandError):
+        Herald([CommandChannel(["false"])]).send(Notice("s", "t\n"))
+
+
+# ------------------------------------------------------------------------------- a manager
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[Experiment]:
+    with experiment(tmp_path) as lab:
+        yield lab
+
+
+@pytest.mark.slow
+def test_a_manager_tells_of_its_end_and_of_the_first_failure(
+    lab: Experiment, server: Controller, box: Box
+) -> None:
+    script = lab.directory / "tell.sh"
+    script.write_text(f'echo "$1" >> {lab.directory}/told\n')
+    lab.configure(
+        defaults="pause = 0.1\nback_off = 0.1\nmax_attempts = 1",
+        notify=f"""\
+command = ["sh", "{script}"]
+mail = "me@example.org"
+server = "127.0.0.1"
+port = {server.port}
+apart = 0.1""",
+    )
+    lab.open_archive()
+    lab.raw(2092).unlink()
+    manager = lab.start()
+    assert manager.wait() == RunsFailed.exit_code, manager.said
+    first, last = (lab.directory / "told").read_text().splitlines()
+    assert "Run 2092 is the first that failed" in first
+    assert "Nothing left to do here" in last
+    assert len(box.messages) == 2
+
+
+@pytest.mark.slow
+def test_a_mail_server_that_is_away_is_no_trouble_to_a_production(lab: Experiment) -> None:
+    lab.configure(notify='mail = "me@example.org"\nserver = "127.0.0.1"\nport = 1')
+    lab.open_archive()
+    manager = lab.start()
+    assert manager.wait() == 0, manager.said
+    assert "notice could not be sent by the mail server 127.0.0.1:1" in manager.said
+    lab.check_all_finished()

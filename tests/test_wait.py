@@ -1,0 +1,153 @@
+"""`production wait` tells scripts by its exit code what has become of a production."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from bookkeeping import GOLD, Bookkeeping, bookkeeping, failed, finish, processes, run_job
+from laboratory import PROJECT
+
+from production.cli import main
+from production.model import Production, Status
+from production.store.reports.standing import Standing, Worker
+from production.store.reports.until import parse_condition
+
+REACHED, IN_TIME, IN_VAIN = 0, 50, 51
+
+
+@pytest.fixture
+def books(tmp_path: Path) -> Iterator[Bookkeeping]:
+    with bookkeeping(tmp_path) as books:
+        books.label(range(4))
+        books.start()
+        yield books
+
+
+def wait(books: Bookkeeping, *arguments: str) -> int:
+    return main(
+        ["wait", "--production=alcapana", "--pause=0.05", *arguments, f"--database={books.path}"]
+    )
+
+
+def standing(counts: dict[Status, int], workers: int = 0, beating: bool = True) -> Standing:
+    one = Worker(1, 1, "me", "here", 1, None, None, 600, beating, 0.0)
+    production = Production(1, "alcapana", 1, "tag", None, None, None)
+    return Standing(production, "me", counts, None, None, (one,) * workers)
+
+
+N, C, R, F, E = Status
+
+
+@pytest.mark.parametrize(
+    ("text", "counts", "workers", "met", "can_come"),
+    [
+        ("done", {N: 1, F: 3}, 0, False, True),
+        ("done", {E: 1, F: 3}, 0, True, True),
+        ("done", {R: 1}, 0, False, True),
+        ("finished", {F: 3}, 0, True, True),
+        ("finished", {F: 3, E: 1}, 0, False, False),
+        ("finished", {F: 2999, C: 1}, 1, False, True),
+        ("idle", {N: 2}, 0, True, True),
+        ("idle", {F: 2}, 1, False, True),
+        ("failed>5", {E: 5, N: 1}, 0, False, True),
+        ("failed>5", {E: 6, N: 1}, 0, True, True),
+        ("failed>5", {E: 5, F: 1}, 1, False, False),
+        ("finished >= 2", {F: 2, N: 1}, 0, True, True),
+        ("running<2", {R: 2}, 0, False, True),
+        ("claimed=0", {R: 2}, 0, True, True),
+        ("new<=3", {N: 3}, 0, True, True),
+        ("left=1", {N: 1, F: 9}, 0, True, True),
+        ("percent>=50", {F: 1, N: 1}, 0, True, True),
+        ("percent>33.3", {F: 1, N: 2}, 0, True, True),
+        ("managers>1", {N: 1}, 2, True, True),
+        ("managers>1", {F: 1}, 0, False, False),
+        (" done ", {F: 1}, 0, True, True),
+    ],
+)
+def test_conditions(
+    text: str, counts: dict[Status, int], workers: int, met: bool, can_come: bool
+) -> None:
+    now = standing(counts, workers)
+    condition = parse_condition(text)
+    assert condition.is_met(now) == met
+    assert met or condition.can_come(now) == can_come
+
+
+def test_a_dead_manager_is_not_at_work() -> None:
+    assert parse_condition("idle").is_met(standing({N: 1}, 1, beating=False))
+
+
+@pytest.mark.parametrize("text", ["", "soon", "failed", "failed>", "failed>x", "failed!5", "E>5"])
+def test_what_is_no_condition(
+    books: Bookkeeping, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert wait(books, f"--until={text}") == 2
+    assert "is nothing to wait for" in capsys.readouterr().err
+
+
+def test_not_in_time(books: Bookkeeping, capsys: pytest.CaptureFixture[str]) -> None:
+    assert wait(books, "--timeout=0.2s") == IN_TIME
+    said = capsys.readouterr()
+    assert said.err.count("no manager is at work; waiting for one") == 1
+    assert "alcapana_v1: done was not reached within 0.2 s; 4 N" in said.err
+    assert said.out == ""
+
+
+def test_reached(books: Bookkeeping, capsys: pytest.CaptureFixture[str]) -> None:
+    store = books.manager(books_production(books))
+    for claim in store.claim(3, GOLD):
+        finish(store, claim)
+    (last,) = store.claim(1, GOLD)
+    assert wait(books, "--until=failed>0", "--until=finished>=3") == REACHED
+    assert capsys.readouterr().out == "alcapana_v1: finished>=3; 1 C, 3 F\n"
+    run_job(store, last)
+    store.apply([failed(last, max_attempts=1)])
+    assert wait(books) == REACHED
+    assert capsys.readouterr().out == "alcapana_v1: done; 1 E, 3 F\n"
+
+
+def test_in_vain(books: Bookkeeping, capsys: pytest.CaptureFixture[str]) -> None:
+    store = books.manager(books_production(books))
+    for claim in store.claim(4, GOLD):
+        run_job(store, claim)
+        store.apply([failed(claim, max_attempts=1)])
+    assert wait(books, "--until=finished", "--until=failed>4") == IN_VAIN
+    said = capsys.readouterr().err
+    assert "finished, failed>4 cannot be reached any more" in said
+    assert "4 E" in said
+
+
+def test_a_production_that_is_not_there(books: Bookkeeping) -> None:
+    assert wait(books, "--version=7") == 18
+
+
+@pytest.mark.slow
+def test_what_comes_while_it_waits_is_noticed(books: Bookkeeping) -> None:
+    argv = [sys.executable, "-m", "production", "wait", "--production=alcapana"]
+    argv += ["--until=finished", "--pause=0.05", f"--database={books.path}"]
+    waiting = subprocess.Popen(
+        argv,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={"PYTHONPATH": str(PROJECT), "PATH": "/usr/bin:/bin"},
+    )
+    with processes([waiting]):
+        assert waiting.stderr is not None
+        assert "no manager is at work" in waiting.stderr.readline()
+        store = books.manager(books_production(books))
+        for claim in store.claim(4, GOLD):
+            assert waiting.poll() is None
+            finish(store, claim)
+        out, err = waiting.communicate(timeout=120)
+    assert (waiting.returncode, out) == (REACHED, "alcapana_v1: finished; 4 F\n"), err
+
+
+def books_production(books: Bookkeeping) -> Production:
+    from production.store import productions
+
+    return productions.find(books.db, "alcapana")
