@@ -139,8 +139,15 @@ def test_mail_arrives(server: Controller, box: Box) -> None:
     assert message.endswith("Ended. 5 F\n")
 
 
-def test_a_server_with_a_login_is_given_the_one_of_netrc(box: Box) -> None:
-    given: list[object] = []
+@pytest.fixture
+def given() -> list[object]:
+    """The logins that a server was given."""
+    return []
+
+
+@pytest.fixture
+def strict(box: Box, given: list[object]) -> Iterator[Controller]:
+    """A server that wants a login, and has no TLS."""
 
     def authenticate(*arguments: object) -> AuthResult:
         data = arguments[-1]
@@ -156,25 +163,35 @@ def test_a_server_with_a_login_is_given_the_one_of_netrc(box: Box) -> None:
         auth_required=True,
     )
     controller.start()
-    try:
-        mail(controller.port, login=LOGIN).send(Notice("s", "t\n"))
-        assert given == [LOGIN]
-        with pytest.raises(NoticeNotSent, match="535") as caught:
-            mail(controller.port, login=("me", "wrong word")).send(Notice("s", "t\n"))
-        assert "wrong" not in str(caught.value)
-        with pytest.raises(NoticeNotSent, match="530"):
-            mail(controller.port).send(Notice("s", "t\n"))
-    finally:
-        controller.stop()
+    yield controller
+    controller.stop()
+
+
+def test_a_server_with_a_login_is_given_the_one_of_netrc(
+    strict: Controller, box: Box, given: list[object]
+) -> None:
+    mail(strict.port, login=LOGIN).send(Notice("s", "t\n"))
+    assert given == [LOGIN]
+    with pytest.raises(NoticeNotSent, match="535") as caught:
+        mail(strict.port, login=("me", "wrong word")).send(Notice("s", "t\n"))
+    assert "wrong" not in str(caught.value)
+    with pytest.raises(NoticeNotSent, match="530"):
+        mail(strict.port).send(Notice("s", "t\n"))
     assert len(box.messages) == 1
 
 
 def test_a_password_goes_to_nobody_in_clear_text_but_this_machine(
-    server: Controller, monkeypatch: pytest.MonkeyPatch
+    strict: Controller, given: list[object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("production.notify.channels.HERE", ())
     with pytest.raises(NoticeNotSent, match="STARTTLS"):
-        mail(server.port, login=LOGIN).send(Notice("s", "t\n"))
+        mail(strict.port, login=LOGIN).send(Notice("s", "t\n"))
+    assert given == []
+
+
+def test_a_server_that_wants_no_login_is_given_none(server: Controller, box: Box) -> None:
+    mail(server.port, login=LOGIN).send(Notice("s", "t\n"))
+    assert len(box.messages) == 1
 
 
 def test_all_ways_are_tried_and_the_first_trouble_is_told(tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ class MailChannel:
         if encrypted:
             smtp.starttls(context=ssl.create_default_context())
             smtp.ehlo()
-        if login := self.login(self.server):
+        if smtp.has_extn("auth") and (login := self.login(self.server)):
             if not encrypted and self.server not in HERE:
                 raise self._failure("it offers no STARTTLS, so the password is not sent to it")
             smtp.login(*login)
