@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from production.errors import ProbeFailed
-from production.model import Usage
+from production.model import Space, Unit, Usage
 
 
 class StatvfsProbe:
@@ -15,7 +15,7 @@ class StatvfsProbe:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
-    def probe(self) -> Usage:
+    def probe(self) -> Space:
         """Space as an ordinary user has it and df counts it: without what is kept back for root.
 
         Raises ProbeFailed.
@@ -34,4 +34,11 @@ class StatvfsProbe:
         limit = used + figures.f_bavail
         if not limit:
             raise ProbeFailed(where=place, what="the filesystem does not tell its size")
-        return Usage(used * figures.f_frsize, limit * figures.f_frsize, f"statvfs {place}")
+        size = figures.f_frsize
+        limits = [Usage(used * size, limit * size, f"statvfs {place}")]
+        # Some tell 0 (btrfs: as many as there is space for), or what cannot be (CephFS).
+        if 0 < figures.f_favail <= figures.f_ffree <= figures.f_files:
+            inodes = figures.f_files - figures.f_ffree
+            most = inodes + figures.f_favail
+            limits.append(Usage(inodes, most, f"statvfs {place}, files", Unit.FILES))
+        return Space(tuple(limits))
