@@ -1,7 +1,6 @@
 """A program that shows a display: ``display_feeder.py SCENARIO``, on the terminal it is run in.
 
-Between two steps it goes on feeding snapshots until the test creates a file: keys are no way to
-speak to a display.
+Between two steps it goes on feeding snapshots until the test creates a file.
 """
 
 from __future__ import annotations
@@ -16,11 +15,14 @@ from pathlib import Path
 
 from production.errors import DisplayUnavailable
 from production.model import Production, Status, Usage
-from production.view import display
-from production.view.base import RunLine, Snapshot
+from production.view import display, layout, screen
+from production.view.base import ManagerLine, RunLine, Snapshot
 from production.view.display import Display
+from production.view.door import Door
+from production.view.layout import Picture, Scene
 
 GB = 10**9
+LOG = Path("alcapana.run02088.out")
 PRODUCTION = Production(1, "alcapana", 4, "v7.1_calib", "2014-05-01", None, None)
 COUNTS = {
     Status.NEW: 120,
@@ -30,20 +32,25 @@ COUNTS = {
     Status.ERROR: 2,
 }
 LINES = (
-    RunLine(2100, "claimed", 7509.0),
-    RunLine(2091, "downloading", 12.0, 45 * GB // 100, GB),
-    RunLine(2095, "ready", 61.0, GB, GB),
-    RunLine(2089, "ending", 1.0, GB, GB, "4710"),
-    RunLine(2094, "submitting", 3.0, GB, GB),
-    RunLine(2090, "running", 750.0, GB, GB, "4711"),
-    RunLine(2088, "running", 4000.0, GB, GB, "4709"),
+    RunLine(2100, "claimed", 7509.0, detail="waiting for tape", dataset="Al100", attempt=1),
+    RunLine(2091, "downloading", 12.0, 45 * GB // 100, GB, "", "SiR2", 1, "anna"),
+    RunLine(2095, "ready", 61.0, GB, GB, "waiting for a job", "SiR2", 2, "anna", "no reply"),
+    RunLine(2089, "ending", 1.0, GB, GB, "its files are filed", "SiR2", 1, "anna"),
+    RunLine(2094, "submitting", 3.0, GB, GB, "", "SiR2", 1, "anna"),
+    RunLine(2096, "queued", 95.0, GB, GB, "job 4712", "SiR2", 1, "bob"),
+    RunLine(2090, "running", 750.0, GB, GB, "on node17, job 4711", "SiR2", 1, "bob"),
+    RunLine(2088, "running", 4000.0, GB, GB, "on node3, job 4709", "Al100", 1, "anna", "", (LOG,)),
+    RunLine(2077, "error", 86400.0, 0, None, "bank ADC0 is damaged", "Al100", 3, "anna"),
 )
+MANAGERS = (ManagerLine(3, "anna", "lxplus7", 6), ManagerLine(4, "bob", "lxplus9", 2))
 
 
-def snapshot(lines: tuple[RunLine, ...] = LINES, used: int | None = 45) -> Snapshot:
+def snapshot(
+    lines: tuple[RunLine, ...] = LINES, used: int | None = 45, manager: int | None = 3
+) -> Snapshot:
     """A manager in the middle of its work."""
     usage = None if used is None else Usage(used, 100, "test")
-    return Snapshot(PRODUCTION, COUNTS, usage, 0.9, lines)
+    return Snapshot(PRODUCTION, COUNTS, usage, 0.9, lines, 12.0, MANAGERS, manager)
 
 
 def feed_until(view: Display, name: str) -> None:
@@ -104,12 +111,13 @@ def fails(view: Display) -> None:
     view.message("before")
     feed_until(view, "break")
 
-    def broken(*_: object) -> list[str]:
+    def broken(scene: Scene, width: int, height: int) -> Picture:
         raise ZeroDivisionError("no room")
 
-    display.render = broken  # type: ignore[assignment]
-    for _ in range(3):
+    setattr(display, "render", broken)  # noqa: B010
+    while view.live:
         view.update(snapshot())
+        time.sleep(0.02)
     view.message("afterwards", level="error")
     view.progress(2091, 1, 2)
     view.close()
@@ -118,15 +126,15 @@ def fails(view: Display) -> None:
 def progresses(view: Display) -> None:
     """A transfer that reports all the time; how often it is drawn goes into a file."""
     draws = 0
-    original = display.render
+    original = layout.render
 
-    def counting(*arguments: object) -> list[str]:
+    def counting(scene: Scene, width: int, height: int) -> Picture:
         nonlocal draws
         draws += 1
-        return original(*arguments)  # type: ignore[arg-type]
+        return original(scene, width, height)
 
     view.update(snapshot())
-    display.render = counting  # type: ignore[assignment]
+    setattr(display, "render", counting)  # noqa: B010
     start = time.monotonic()
     while not Path("stop").exists():
         for _ in range(1000):
@@ -138,11 +146,13 @@ def progresses(view: Display) -> None:
 
 def is_written_over(view: Display) -> None:
     """Something else writes to the same terminal."""
-    display.REPAINT_EVERY = 1e9
+    screen.REPAINT_EVERY = 1e9
     view.update(snapshot())
-    os.write(2, b"\x1b[3;1Hstray")
+    while not Path("drawn").exists():
+        time.sleep(0.02)
+    os.write(2, b"\x1b[4;1Hstray")
     feed_until(view, "seen")
-    display.REPAINT_EVERY = 0.0
+    screen.REPAINT_EVERY = 0.0
     feed_until(view, "stop")
     view.close()
 
@@ -156,6 +166,37 @@ def outlives_its_terminal(view: Display) -> None:
     view.close()
     Path("survived").touch()
     os._exit(0)  # what is left in the buffer of standard output cannot be written any more
+
+
+def is_used(view: Display) -> None:
+    """Somebody presses keys; ``q`` and ``r`` are Ctrl-C."""
+    LOG.write_text("".join(f"event {number}\n" for number in range(100)))
+    view.message("Claimed run: 2090")
+    try:
+        feed_until(view, "stop")
+    except KeyboardInterrupt:
+        view.message("User cancelling jobs...")
+    view.close()
+
+
+def has_many_runs(view: Display) -> None:
+    """More than any screen has room for."""
+    lines = tuple(
+        RunLine(run, "running", float(run), detail=f"job {run}", dataset="SiR2", attempt=1)
+        for run in range(1000, 1100)
+    )
+    while not Path("stop").exists():
+        view.update(snapshot(lines))
+        time.sleep(0.05)
+    view.close()
+
+
+def is_looked_at(view: Display) -> None:
+    """An onlooker's, until that one has had enough."""
+    while not view.quitting.is_set():
+        view.update(snapshot(manager=None))
+        time.sleep(0.02)
+    view.close()
 
 
 def counts_aloud(view: Display) -> None:
@@ -185,13 +226,18 @@ SCENARIOS: dict[str, Callable[[Display], None]] = {
         progresses,
         is_written_over,
         outlives_its_terminal,
+        is_used,
+        has_many_runs,
+        is_looked_at,
         counts_aloud,
     )
 }
 
 if __name__ == "__main__":
     try:
-        shown = Display()
+        # The commands of its menu find no database there.
+        door = Door(Path("no database"), None, lambda: {"alcapana": None, "rootana": "alcapana"})
+        shown = Display(door, onlooker=sys.argv[1] == "is_looked_at")
     except DisplayUnavailable as error:
         sys.exit(f"ERROR: {error}")
     SCENARIOS[sys.argv[1]](shown)

@@ -98,8 +98,12 @@ class LogFile:
                 text=f"--log-file={path} cannot be written: {error.strerror}"
             ) from None
         self._inner = open_inner()  # last: a display would hide the error
-        self.live = self._inner.live
         self._console = Console("json", file)
+
+    @property
+    def live(self) -> bool:
+        """As long as the inner one is."""
+        return self._inner.live
 
     def message(self, text: str, *, level: str = "info") -> None:
         """Log it, and pass it on."""

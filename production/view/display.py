@@ -1,8 +1,9 @@
-"""``--display``: the live screen that users know from 2014.
+"""``--display`` and ``production watch``: the live screen that users know from 2014.
 
-``render`` says what stands where and knows no terminal; ``Screen`` puts lines on a terminal and
-knows nothing of runs; ``Display`` is the View that joins them.  Nothing here installs a signal
-handler, and Ctrl-C stays what it is.
+A thread of its own draws and reads keys, so that neither holds up whoever feeds it: snapshots and
+messages are left where the thread finds them, and what people ask for goes out by commands
+(production/view/door.py).  What stands where is layout.py, what keys do keys.py, the terminal
+screen.py, the menu menu.py.
 """
 
 from __future__ import annotations
@@ -13,339 +14,307 @@ import os
 import select
 import signal
 import sys
+import threading
 import time
-import unicodedata
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple
 
-from production.errors import DisplayUnavailable
-from production.model import Status
 from production.view.base import RunLine, Snapshot
-from production.view.console import Console, bar
+from production.view.choices import leave
+from production.view.console import Console
+from production.view.door import Answer, Door
+from production.view.keys import Do, Mode, Seen, State, help_lines, press, selected
+from production.view.layout import Message, Scene, chosen_lines, page_room, render, table_room
+from production.view.menu import Menus
+from production.view.pace import Rates
+from production.view.pages import attempts, details, read_log
+from production.view.screen import KEYBOARD, Screen, in_foreground
 from production.view.stamp import labelled, stamped
 
 KEPT_MESSAGES = 1000  # printed when the display closes
-PROGRESS_EVERY = 0.25  # seconds; transfers report more often than anybody can read
-REPAINT_EVERY = 10.0  # seconds; what other programs wrote over the screen goes away
-
-ORDER = ("running", "submitting", "ready", "downloading", "claimed", "ending")
-
-
-class Message(NamedTuple):
-    """A line of news and when it came, in seconds since 1970."""
-
-    when: float
-    text: str
-
-
-# --------------------------------------------------------------------------- what stands where
-
-
-def render(
-    snapshot: Snapshot | None, messages: Sequence[Message], width: int, height: int
-) -> list[str]:
-    """The screen: ``height`` lines of at most ``width`` cells.
-
-    Title, counts and column titles above, the runs below them, the latest message in the last
-    line; where the runs leave room, there are more messages.  A small screen first goes without
-    the column titles, then without the counts.  Before the first snapshot there are messages only.
-    """
-    rule = "-" * width
-    head: list[str] = []
-    rows: list[str] = []
-    if snapshot:
-        columns = _columns(width)
-        titles = "|".join(title.center(room) for title, room in columns.items())
-        head = [_title(snapshot, width), _counts(snapshot, width), rule, titles, rule]
-        del head[5 if height >= 10 else 2 if height >= 4 else 1 :]
-        rows = _rows(snapshot.lines, columns, max(0, height - len(head) - 1))
-    left = height - len(head) - len(rows)
-    news = [_news(message, width) for message in messages[-max(1, left - 1) :]]
-    foot = [rule, *news] if head and news and left > 1 else news
-    blank = [""] * (left - len(foot))
-    return [_cut(line, width) for line in head + rows + blank + foot][: max(0, height)]
-
-
-def _title(snapshot: Snapshot, width: int) -> str:
-    """``ALCAPANA v4 TAG ||||||| Quota 45%``, as much of it as there is room for."""
-    production = snapshot.production
-    name = production.type.upper()
-    label = f"{name} v{production.version}"
-    # Rounded down, so that it does not seem to have reached a limit that it has not.
-    used = f"{int(round(snapshot.usage.fraction * 100, 6))}%" if snapshot.usage else "?%"
-    quota = f"Quota {used}"
-    for left in (f"{label} {production.software}", label):
-        bars = width - len(left) - len(quota) - 2
-        if bars >= 3:
-            return f"{left} {'|' * bars} {quota}"
-    shorter = (f"{label} {quota}", f"{name} {quota}", f"{name} {used}")
-    return next((text for text in shorter if len(text) <= width), used)
-
-
-def _counts(snapshot: Snapshot, width: int) -> str:
-    """``N 120  C 5  R 10  F 300  E 2`` of the whole production, and the limit on the space."""
-    counts = [f"{status} {snapshot.counts.get(status, 0)}" for status in Status]
-    between = "  " if width >= 40 else " "
-    while len(text := between.join(counts)) > width:
-        counts.pop()  # rather than part of a number
-    limit = f"Limit {snapshot.spacelim * 100:g}%"
-    gap = width - len(text) - len(limit)
-    return f"{text}{' ' * gap}{limit}" if gap >= 2 else text
-
-
-def _columns(width: int) -> dict[str, int]:
-    """Titles and widths: those of 2014 at 80, more of them above, fewer below 56."""
-    if width < 56:
-        columns = {"Run": 8, "Status": 12, "%": 5, "Run Time": 12}
-        while len(columns) > 2 and sum(columns.values()) + len(columns) - 1 > width:
-            columns.popitem()
-        return columns
-    columns = {"Run": 9, "Status": 14, "Download Progress": min(35, width - 42), "Run Time": 16}
-    if width >= 100:
-        columns["Download Progress"] = max(35, min(65, width - 100))
-        columns["Job"] = width - sum(columns.values()) - len(columns)
-    return columns
-
-
-def _rows(lines: Sequence[RunLine], columns: dict[str, int], room: int) -> list[str]:
-    """The runs by ``ORDER``, then by number; the last row counts those that have none."""
-    places = {phase: place for place, phase in enumerate(ORDER)}
-    ordered = sorted(lines, key=lambda line: (places.get(line.phase, len(ORDER)), line.run))
-    if len(ordered) <= room or room < 3:
-        return [_row(line, columns) for line in ordered[:room]]
-    shown = [_row(line, columns) for line in ordered[: room - 1]]
-    return [*shown, f"{'...':>{columns['Run'] - 2}}  | {len(ordered) - len(shown)} more"]
-
-
-def _row(line: RunLine, columns: dict[str, int]) -> str:
-    return "|".join(_cell(line, title, room) for title, room in columns.items())
-
-
-def _cell(line: RunLine, title: str, room: int) -> str:
-    match title:
-        case "Run":
-            return f"{line.run:>{room - 2}}".ljust(room)
-        case "Status":
-            return f"{line.phase.capitalize():>{room - 1}} "
-        case "Run Time":
-            return f"{_duration(line.seconds):>{room - 1}} "
-        case "Job":
-            return f" {line.detail}"
-        case _:
-            return _progress(line, room)
-
-
-def _progress(line: RunLine, room: int) -> str:
-    """``[=====     ]  45%``, in little room ``45%``; nothing for a run that needs no download."""
-    if not line.done and line.phase != "downloading":
-        text = ""
-    elif room < 12:
-        text = bar(line.done, line.total, 0).removeprefix("[]")
-    elif line.total:
-        text = " " + bar(line.done, line.total, room - len(" [] 100% "))
-    else:
-        text = f" {line.done / 1e6:.1f} MB"
-    return text.ljust(room)
-
-
-def _duration(seconds: float) -> str:
-    """``12m 30s``, ``2h 05m 09s``: how long a run is where it is."""
-    minutes, second = divmod(max(0, int(seconds)), 60)
-    hours, minute = divmod(minutes, 60)
-    return f"{hours}h {minute:02d}m {second:02d}s" if hours else f"{minute}m {second:02d}s"
-
-
-def _news(message: Message, width: int) -> str:
-    """The message with as much of its time as leaves room for the text."""
-    line = stamped(message.text, message.when)
-    cut = 0 if width >= 60 else len("YYYY-MM-DD ") if width >= 40 else len(stamped(""))
-    return line[cut:]
-
-
-def _cut(text: str, width: int) -> str:
-    """At most ``width`` cells of it, without anything that would steer the terminal."""
-    cells = 0
-    shown = []
-    for char in text:
-        if not char.isprintable():
-            char = " " if char.isspace() else "?"
-        if not unicodedata.combining(char):
-            cells += 2 if unicodedata.east_asian_width(char) in "WF" else 1
-        if cells > width:
-            break
-        shown.append(char)
-    return "".join(shown)
-
-
-# --------------------------------------------------------------------------- the terminal
-
-_TTY = 1  # standard output; it is there that curses writes
-
-
-class Screen:
-    """Lines on the terminal, by curses, until ``close`` gives it back as it was.
-
-    Raises DisplayUnavailable where there is no terminal that could show them.
-    """
-
-    def __init__(self) -> None:
-        if not os.isatty(_TTY):
-            raise DisplayUnavailable(what="standard output is not a terminal")
-        if not _in_foreground():
-            raise DisplayUnavailable(what="this process runs in the background")
-        terminal = os.environ.get("TERM", "")
-        try:
-            import curses
-        except ImportError:
-            raise DisplayUnavailable(what="this Python has no curses module") from None
-        try:
-            # First, because initscr ends the process where it cannot start.
-            curses.setupterm(fd=_TTY)
-            if not curses.tigetstr("cup"):
-                raise DisplayUnavailable(what=f"TERM={terminal} cannot move its cursor")
-            self._window = curses.initscr()
-            curses.cbreak()  # not raw: Ctrl-C, Ctrl-Z and Ctrl-\ keep their meaning
-            curses.noecho()
-        except curses.error as error:
-            with contextlib.suppress(curses.error):
-                curses.endwin()
-            raise DisplayUnavailable(what=f"TERM={terminal}: {error}") from None
-        with contextlib.suppress(curses.error):  # not every terminal can hide its cursor
-            curses.curs_set(0)
-        self._curses = curses
-        self._repainted = 0.0
-        # After Ctrl-Z and bg, curses sets the terminal, and a process that does so in the
-        # background is stopped, unless it blocks this: a manager must go on.
-        self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTOU})
-
-    def draw(self, paint: Callable[[int, int], list[str]]) -> None:
-        """Show ``paint(width, height)``, unless nobody can see it now.
-
-        That is in the background (Ctrl-Z, bg), and while the terminal takes nothing (Ctrl-S, a
-        line that hangs): waiting for it would hold up the manager.
-        """
-        if not _in_foreground():
-            self._repainted = 0.0
-            return
-        if not select.select([], [_TTY], [], 0)[1]:
-            return
-        curses, window = self._curses, self._window
-        curses.flushinp()  # keys mean nothing here, nor to the shell afterwards
-        # Asked from the terminal itself: LINES and COLUMNS do not follow it.
-        width, height = os.get_terminal_size(_TTY)
-        if width and height and (height, width) != window.getmaxyx():
-            curses.resizeterm(height, width)
-            self._repainted = 0.0
-        height, width = window.getmaxyx()
-        window.erase()
-        for y, line in enumerate(paint(width, height)):
-            known = line.encode(window.encoding, "replace").decode(window.encoding)
-            # Writing the last cell is done, and refused as there is none after it.
-            with contextlib.suppress(curses.error):
-                window.addstr(y, 0, known)
-        now = time.monotonic()
-        if now - self._repainted >= REPAINT_EVERY:
-            self._repainted = now
-            window.redrawwin()
-        window.refresh()
-
-    def close(self) -> None:
-        """Give the terminal back, empty where it has no second screen."""
-        with contextlib.suppress(self._curses.error):
-            self._curses.flushinp()  # since the last drawing
-            self._window.erase()
-            self._window.refresh()
-        with contextlib.suppress(self._curses.error):
-            self._curses.endwin()
-        signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
-
-
-def _in_foreground() -> bool:
-    try:
-        return os.tcgetpgrp(_TTY) == os.getpgrp()
-    except OSError:  # not the terminal that controls this process: no job control
-        return True
-
-
-# --------------------------------------------------------------------------- the view
+DRAW_EVERY = 0.25  # seconds; news come more often than anybody can read
+TICK = 1.0  # seconds; how often the terminal is looked at when nothing happens
+DEAF = 5  # times that the keyboard had something to read and it was no key: the terminal is gone
 
 
 class Display:
     """A View on the whole terminal; the messages are printed when it closes.
 
     When drawing fails, for whatever reason, the display closes itself, says so, and goes on as
-    the plain console: the manager does not notice.  Raises DisplayUnavailable where it cannot
-    start.
+    the plain console: the manager does not notice.  ``door`` is where requests go; without one
+    nothing can be asked for.  ``onlooker``: it is no manager's display, so quitting ends nothing
+    else.  To be made in the main thread.  Raises DisplayUnavailable where it cannot start.
     """
 
-    def __init__(self) -> None:
-        self._screen: Screen | None = Screen()
+    def __init__(self, door: Door | None = None, *, onlooker: bool = False) -> None:
+        self._inbox, self._bell = os.pipe()
+        os.set_blocking(self._inbox, False)
+        os.set_blocking(self._bell, False)
+        try:
+            self._screen: Screen = Screen(self._wake)
+        except BaseException:
+            os.close(self._inbox)
+            os.close(self._bell)
+            raise
         self.live = True
-        self._snapshot: Snapshot | None = None
+        self.quitting = threading.Event()  # an onlooker has had enough
+        self._door = door
+        self._onlooker = onlooker
+        self._gate = threading.RLock()  # round the messages and the end
         self._messages: deque[Message] = deque(maxlen=KEPT_MESSAGES)
         self._dropped = 0
-        self._drawn = 0.0
+        self._snapshot: Snapshot | None = None
+        self._progress: dict[int, tuple[int, int | None]] = {}
+        self._rates = Rates()
+        self._speeds: dict[int, float] = {}
         self._console = Console()
+        # What follows belongs to the display's thread.
+        self._state = State()
+        self._menus = Menus(self, self._screen, door) if door else None
+        self._fresh: Callable[[], list[str]] | None = None  # the page of text, as it is now
+        self._drawn = 0.0
+        self._deaf = 0
+        self._calls: deque[Callable[[], None]] = deque()  # what others have for that thread
         atexit.register(self.close)  # for ways out on which nobody closes
+        self._thread = threading.Thread(target=self._serve, name="display", daemon=True)
+        self._thread.start()
+
+    # ----------------------------------------------------------------- what it is told
 
     def message(self, text: str, *, level: str = "info") -> None:
-        """Show it at once: the manager may be about to wait."""
-        if not self._screen:
-            self._console.message(text, level=level)
-            return
-        self._dropped += len(self._messages) == KEPT_MESSAGES
-        self._messages.append(Message(time.time(), labelled(text, level)))
-        self._draw()
+        """Show it."""
+        with self._gate:
+            if self.live:
+                self._dropped += len(self._messages) == KEPT_MESSAGES
+                self._messages.append(Message(time.time(), labelled(text, level)))
+                self._wake()
+            else:
+                self._console.message(text, level=level)
 
     def progress(self, run: int, done: int, total: int | None) -> None:
-        """Move the run's bar, a few times a second."""
-        if not self._screen:
+        """Move the run's bar."""
+        if self.live:
+            self._progress[run] = (done, total)
+            if time.monotonic() - self._drawn >= DRAW_EVERY:
+                self._wake()
+        else:
             self._console.progress(run, done, total)
-        elif self._snapshot and time.monotonic() - self._drawn >= PROGRESS_EVERY:
-            lines = tuple(
-                replace(line, done=done, total=total) if line.run == run else line
-                for line in self._snapshot.lines
-            )
-            self._snapshot = replace(self._snapshot, lines=lines)
-            self._draw()
 
     def update(self, snapshot: Snapshot) -> None:
         """Show the new state."""
+        fetching = {line.run: line.done for line in snapshot.lines if line.phase == "downloading"}
+        self._speeds = self._rates.observe(time.monotonic(), fetching)
+        self._progress = {}
         self._snapshot = snapshot
-        self._draw()
+        self._wake()
 
     def close(self) -> None:
         """Give the terminal back and print the messages; any further ones are printed plainly."""
-        screen, self._screen = self._screen, None
-        if not screen:
-            self._console.close()
-            return
-        self.live = False
-        atexit.unregister(self.close)
-        screen.close()
-        if self._dropped:
-            _print(f"... {self._dropped} earlier messages are not shown")
-        for message in self._messages:
-            _print(stamped(message.text, message.when))
+        with self._gate:
+            first, self.live = self.live, False
+            if not first:
+                self._console.close()
+        if first:
+            atexit.unregister(self.close)
+            self._wake()
+            self._thread.join(TICK)  # unless the terminal holds it up
+            self._leave()
 
-    def _draw(self) -> None:
-        if not self._screen:
-            return
+    def _leave(self) -> None:
+        with self._gate:
+            self._screen.close()
+            if self._dropped:
+                _print(f"... {self._dropped} earlier messages are not shown")
+            for message in self._messages:
+                _print(stamped(message.text, message.when))
+            self._messages.clear()
+
+    def _wake(self) -> None:
+        with contextlib.suppress(BlockingIOError):  # it has been rung already
+            os.write(self._bell, b"!")
+
+    # ----------------------------------------------------------------- the display's thread
+
+    def _serve(self) -> None:
         try:
-            self._screen.draw(
-                lambda width, height: render(self._snapshot, list(self._messages), width, height)
-            )
-            self._drawn = time.monotonic()
+            while self.live:
+                self._wait()
+                while self._calls:
+                    self._calls.popleft()()
+                self._draw()
         except Exception as error:  # noqa: BLE001 - whatever it is, runs must not suffer from it
-            self.close()
+            self._give_up(error)
+
+    def _give_up(self, error: Exception) -> None:
+        with self._gate:
+            if not self.live:
+                return
+            self.live = False
+            atexit.unregister(self.close)
+            self._leave()
             what = f"{type(error).__name__}: {error}"
             self.message(f"The display has been switched off ({what})", level="warning")
+
+    def _wait(self) -> None:
+        """Until there is something to draw, and then until it is time; keys are taken at once."""
+        due = self._drawn + DRAW_EVERY
+        rung = False
+        while self.live:
+            listens = self._screen.keyboard and self._deaf < DEAF and in_foreground()
+            bells = [] if rung else [self._inbox]
+            keyboard = [KEYBOARD] if listens else []
+            left = max(due - time.monotonic(), 0.0) if rung else TICK
+            ready = select.select(bells + keyboard, [], [], left)[0]
+            if KEYBOARD in ready and self._take_keys():
+                return
+            if self._inbox in ready:
+                os.read(self._inbox, 4096)
+                rung = True
+            if not ready or (rung and time.monotonic() >= due):
+                return
+
+    def _take_keys(self) -> bool:
+        keys = self._screen.keys()
+        self._deaf = 0 if keys else self._deaf + 1
+        for key in keys:
+            self._press(key)
+        return bool(keys)
+
+    def _draw(self) -> None:
+        if not self.live:
+            return
+        if self._fresh is not None and self._state.mode is Mode.TEXT:
+            self._turn_page(self._fresh())
+        if self._menus is not None and self._menus.shown:
+            self._menus.draw(self._snapshot)
+        else:
+            scene = self._scene()  # before the screen's lock is taken: no lock within another
+            self._screen.draw(lambda width, height: render(scene, width, height))
+        self._drawn = time.monotonic()
+
+    def _scene(self) -> Scene:
+        snapshot, progress = self._snapshot, self._progress
+        if snapshot and progress:
+            snapshot = replace(
+                snapshot, lines=tuple(_moved(line, progress) for line in snapshot.lines)
+            )
+        with self._gate:
+            messages = list(self._messages)[-200:]  # more than any screen has room for
+        return Scene(snapshot, messages, self._state, self._speeds)
+
+    # ----------------------------------------------------------------- keys
+
+    def _press(self, key: str) -> None:
+        if self._menus is not None and self._menus.shown:
+            self._menus.press(key)
+            return
+        height = self._screen.window.getmaxyx()[0]
+        runs = [line.run for line in chosen_lines(self._snapshot, self._state)]
+        in_text = self._state.mode is Mode.TEXT
+        page = page_room(height) if in_text else table_room(height)
+        seen = Seen(runs, max(1, page), not self._onlooker)
+        self._state, do = press(self._state, key, seen)
+        if do is not None:
+            self._do(do)
+
+    def _do(self, do: Do) -> None:
+        line = self._chosen()
+        match do:
+            case Do.HELP:
+                self.show("The keys", help_lines())
+            case Do.REPAINT:
+                self._screen.repaint()
+            case Do.LOG if line is not None:
+                self.show_log(line)
+            case Do.DETAILS if line is not None:
+                self._show_details(line)
+            case Do.MENU if self._menus is not None and self._snapshot is not None:
+                self._menus.open(self._snapshot, line)
+            case Do.ANSWER if self._menus is not None:
+                entry = self._state.entry
+                self._state = replace(self._state, entry="", question="")
+                self._menus.answer(entry)
+            case Do.ROLL_BACK:
+                os.kill(os.getpid(), signal.SIGINT)  # as Ctrl-C
+            case Do.LEAVE if self._menus is not None and self._snapshot is not None:
+                self._menus.take(leave(self._snapshot))
+            case Do.QUIT:
+                self.quitting.set()
+
+    def _chosen(self) -> RunLine | None:
+        lines = chosen_lines(self._snapshot, self._state)
+        run = selected(self._state, [line.run for line in lines])
+        return next((line for line in lines if line.run == run), None)
+
+    # ----------------------------------------------------------------- pages of text
+
+    def show(
+        self, title: str, lines: Sequence[str], fresh: Callable[[], list[str]] | None = None
+    ) -> None:
+        """A page of text in place of the table, at its end when it grows by ``fresh``."""
+        self._fresh = fresh
+        self._state = replace(
+            self._state,
+            mode=Mode.TEXT,
+            title=title,
+            lines=tuple(lines),
+            top=len(lines) if fresh else 0,
+        )
+
+    def show_log(self, line: RunLine) -> None:
+        """The end of the run's log, as it grows."""
+        if line.logs:
+            self.show(f"Log of run {line.run}", read_log(line.logs), lambda: read_log(line.logs))
+        else:
+            self.message(f"Run {line.run} has no log yet")
+
+    def _turn_page(self, lines: list[str]) -> None:
+        """Go on at the end when that was looked at."""
+        state = self._state
+        at_end = state.top >= len(state.lines) - page_room(self._screen.window.getmaxyx()[0])
+        top = len(lines) if at_end else state.top
+        self._state = replace(state, lines=tuple(lines), top=top)
+
+    def _show_details(self, line: RunLine) -> None:
+        known = details(line)
+        title = f"Run {line.run}"
+        self.show(title, known)
+        if self._door is None or self._snapshot is None:
+            return
+        production = self._snapshot.production
+        which = (f"--production={production.type}", f"--version={production.version}")
+
+        def told(answer: Answer) -> None:
+            if self._state.mode is Mode.TEXT and self._state.title == title:
+                tried = attempts("\n".join(answer.lines)) if answer.done else answer.lines
+                lines = (*known, "", "Its attempts (UTC):", *tried)
+                self._state = replace(self._state, lines=lines)
+
+        words = ("history", str(line.run), *which, "--output=json")
+        self._door.ask(words, lambda answer: self.later(lambda: told(answer)))
+
+    # ----------------------------------------------------------------- what the menus need
+
+    def ask(self, question: str) -> None:
+        """Have a value typed; the menus get it."""
+        self._state = replace(self._state, mode=Mode.VALUE, entry="", question=question)
+
+    def later(self, call: Callable[[], None]) -> None:
+        """Have the display's thread do it; for other threads."""
+        self._calls.append(call)
+        self._wake()
+
+
+def _moved(line: RunLine, progress: Mapping[int, tuple[int, int | None]]) -> RunLine:
+    if line.run not in progress or line.phase != "downloading":
+        return line
+    done, total = progress[line.run]
+    return replace(line, done=done, total=total)
 
 
 def _print(line: str) -> None:
     encoding = sys.stdout.encoding or "utf-8"
     known = line.encode(encoding, "backslashreplace").decode(encoding)
     with contextlib.suppress(OSError, ValueError):  # the terminal may be gone
-        print(known)  # noqa: T201
+        print(known, flush=True)  # noqa: T201

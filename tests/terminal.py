@@ -1,0 +1,157 @@
+"""A terminal with a program in it, as somebody sees it who looks at it and presses keys."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shlex
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pexpect
+import pyte
+
+HERE = Path(__file__).parent
+PATIENCE = 60.0
+AGAIN = 3.0  # seconds after which a key that shows no effect is pressed once more
+
+
+class Terminal:
+    """Started by ``run`` or ``start``; ``end`` waits until the program has ended."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.screen = pyte.Screen(80, 24)
+        self.received = b""
+        self._stream = pyte.ByteStream(self.screen)
+        self._child: pexpect.spawn
+
+    def run(self, scenario: str, width: int = 80, height: int = 24, /, **variables: str) -> None:
+        """Start the feeder by a shell, which also keeps the terminal's settings and the code."""
+        command = f"trap : INT; stty -g >before; {feeder(scenario)}; echo $? >code; stty -g >after"
+        self.start(["sh", "-c", command], width, height, **variables)
+
+    def start(
+        self, argv: list[str], width: int = 80, height: int = 24, /, **variables: str
+    ) -> None:
+        self.screen.resize(height, width)
+        self._child = pexpect.spawn(
+            argv[0],
+            argv[1:],
+            dimensions=(height, width),
+            cwd=str(self.directory),
+            env={**ENVIRONMENT, **variables},
+        )
+        self._child.delaybeforesend = None
+
+    @property
+    def lines(self) -> list[str]:
+        return [line.rstrip() for line in self.screen.display]
+
+    def shows(self, text: str) -> bool:
+        return any(text in line for line in self.lines)
+
+    def send(self, keys: str) -> None:
+        self._child.send(keys)
+
+    def press(self, key: str, condition: Callable[[], bool]) -> None:
+        """Press a key until it has its effect.
+
+        It may be lost while curses sets the terminal up.  Only for keys that do no more when they
+        are pressed again.
+        """
+        deadline = time.monotonic() + PATIENCE
+        while not condition():
+            assert time.monotonic() < deadline, "\n".join(self.lines)
+            self.send(key)
+            again = time.monotonic() + AGAIN
+            while not condition() and time.monotonic() < again:
+                assert self.read(), "\n".join(self.lines)
+
+    def end_by(self, key: str) -> int:
+        """Press a key until the program, which was started by ``start``, ends; its exit code."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            assert time.monotonic() < deadline, "\n".join(self.lines)
+            with contextlib.suppress(OSError):  # it has ended in the meantime
+                self.send(key)
+            again = time.monotonic() + AGAIN
+            while time.monotonic() < again:
+                if not self.read():
+                    return self.wait()
+
+    def see(self, text: str) -> None:
+        """Wait until it is on the screen."""
+        self.read_until(lambda: self.shows(text))
+
+    def resize(self, width: int, height: int) -> None:
+        self.screen.resize(height, width)
+        self._child.setwinsize(height, width)
+
+    def hang_up(self) -> None:
+        os.close(self._child.child_fd)
+
+    def touch(self, name: str) -> None:
+        (self.directory / name).touch()
+
+    def read_until(self, condition: Callable[[], bool]) -> None:
+        """Take what the terminal is sent, until it looks as it should."""
+        deadline = time.monotonic() + PATIENCE
+        while not condition():
+            assert self.read() and time.monotonic() < deadline, "\n".join(self.lines)
+
+    def read(self) -> bool:
+        """Take what is there; False when nothing will come any more."""
+        try:
+            received = self._child.read_nonblocking(1 << 16, timeout=0.05)
+        except pexpect.TIMEOUT:
+            return True
+        except pexpect.EOF:
+            return False
+        self.received += received
+        self._stream.feed(received)
+        return True
+
+    def end(self) -> int:
+        """The feeder's exit code, when the terminal has its settings again."""
+        deadline = time.monotonic() + PATIENCE
+        while self.read():
+            assert time.monotonic() < deadline, "\n".join(self.lines)
+        self._child.close()
+        before, after, code = (
+            (self.directory / name).read_text() for name in ("before", "after", "code")
+        )
+        assert after == before
+        return int(code)
+
+    def wait(self) -> int:
+        """The exit code of what was started by ``start``; 128 + n after signal n."""
+        deadline = time.monotonic() + PATIENCE
+        while self.read():
+            assert time.monotonic() < deadline, "\n".join(self.lines)
+        self._child.close()
+        if self._child.signalstatus is not None:
+            return 128 + int(self._child.signalstatus)
+        return int(self._child.exitstatus)
+
+    def printed(self) -> list[str]:
+        """The messages in the last lines, each without its time."""
+        lines = [line for line in self.lines if line]
+        stamps = [re.fullmatch(r"20\d\d-\d\d-\d\d \d\d:\d\d:\d\d (.*)", line) for line in lines]
+        first = max((at + 1 for at, stamp in enumerate(stamps) if not stamp), default=0)
+        return [stamp[1] for stamp in stamps[first:] if stamp]
+
+
+ENVIRONMENT = {
+    **{name: value for name, value in os.environ.items() if name not in {"LINES", "COLUMNS"}},
+    "PYTHONPATH": str(HERE.parent),
+    "LC_ALL": "C.UTF-8",
+    "TERM": "linux",
+}
+
+
+def feeder(scenario: str) -> str:
+    return shlex.join([sys.executable, str(HERE / "display_feeder.py"), scenario])

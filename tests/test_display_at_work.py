@@ -1,0 +1,229 @@
+"""The display of real managers and of those who look on: what is seen, asked for, and left."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from experiment import Experiment, experiment
+from terminal import Terminal
+
+pytestmark = pytest.mark.slow
+
+RUNS = range(1, 7)
+DAMAGED = 'echo "bank ADC0 is damaged" > "$PM_SPOOL/reason"; exit 4'
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[Experiment]:
+    """Jobs that wait in their payload."""
+    with experiment(tmp_path, RUNS) as lab:
+        lab.open_archive()
+        lab.hold("payload")
+        yield lab
+
+
+def may_mount() -> bool:
+    """Whether a mount of one's own can be had here."""
+    command = ["unshare", "--mount", "sh", "-c", "mount --bind /tmp /tmp"]
+    return (
+        bool(shutil.which("unshare"))
+        and not subprocess.run(command, capture_output=True).returncode
+    )
+
+
+def watch(lab: Experiment, *arguments: str) -> list[str]:
+    command = [sys.executable, "-m", "production", "watch", *arguments]
+    return [*command, "--pause=0.2", f"--database={lab.database}"]
+
+
+def seen(
+    lab: Experiment, command: list[str], width: int = 80, height: int = 24, **variables: str
+) -> Terminal:
+    terminal = Terminal(lab.directory)
+    terminal.start(command, width, height, **{**lab.environment, **variables})
+    return terminal
+
+
+def choose(terminal: Terminal, *texts: str) -> None:
+    """Open the menu, and take one entry after the other."""
+    terminal.press("m", lambda: terminal.shows("- Back"))
+    for text in texts:
+        terminal.see(f"- {text}")
+        line = next(line for line in terminal.lines if f"- {text}" in line)
+        number = int(line.strip("│ ").split(" ")[0])
+        terminal.send("1")
+        for _ in range(number - 1):
+            terminal.send("\x1b[B")
+        terminal.send("\r")
+
+
+def test_a_manager_is_seen_steered_and_left(lab: Experiment) -> None:
+    terminal = seen(lab, lab.command("--nproc=2", "--nprep=1", "--display"))
+    terminal.see("SiR2")
+    terminal.read_until(lambda: sum(" Running | on " in line for line in terminal.lines) == 2)
+    terminal.see("Ready | waiting for a job")
+    terminal.see("Managers: 1 ")
+    terminal.press("i", lambda: terminal.shows("Its attempts (UTC):"))
+    terminal.see("lasts")
+    terminal.press("\x1b", lambda: terminal.shows("? help"))
+    terminal.press("l", lambda: terminal.shows("==> "))
+    terminal.see("Job count_v1.1.a1.t1.")
+    terminal.press("\x1b", lambda: terminal.shows("? help"))
+    choose(terminal, "Pause")
+    terminal.see("COUNT v1 v1 PAUSED")
+    choose(terminal, "Jobs at a time")
+    terminal.see("nproc: _")
+    terminal.send("3\r")
+    terminal.see("nproc is now 3, was 2")
+    choose(terminal, "Resume")
+    terminal.see("Submitting run: 3")
+    terminal.press("q", lambda: terminal.shows("Quit? r: roll back"))
+    terminal.send("l")
+    assert terminal.wait() == 0
+    assert terminal.shows("Ended: left by user")
+    assert lab.statuses().count("R") == 3
+    assert sum(status in "NC" for status in lab.statuses()) == 3
+    assert "C" not in lab.statuses()
+    manager = lab.finish()
+    assert "Adopted run: 1 " in manager.said
+    assert lab.completions() == dict.fromkeys(RUNS, 1)
+
+
+def test_q_rolls_back(lab: Experiment) -> None:
+    terminal = seen(lab, lab.command("--nproc=2", "--nprep=0", "--display"))
+    terminal.read_until(lambda: sum(" Running | on " in line for line in terminal.lines) == 2)
+    terminal.press("q", lambda: terminal.shows("Quit? r: roll back"))
+    terminal.send("r")
+    assert terminal.wait() == 130
+    terminal_says = "\n".join(terminal.lines)
+    assert "User cancelling jobs... (SIGINT)" in terminal_says
+    assert "Aborting runs: [1, 2]" in terminal_says
+    assert set(lab.statuses()) == {"N"}
+    lab.check_nothing_under_way()
+
+
+def test_an_onlooker_sees_and_asks_for_the_same(lab: Experiment) -> None:
+    lab.trouble(2, DAMAGED)
+    manager = lab.start("--nproc=2", "--nprep=0", "--max-attempts=1")
+    manager.until_it_says("Claimed run: 1")
+    terminal = seen(lab, watch(lab, "count"))
+    terminal.see("Error | exit code 4: bank ADC0")
+    terminal.see("Running | on ")
+    terminal.see("] Quota ")
+    choose(terminal, "Pause", "All of your own")
+    terminal.see("Paused: nothing new is begun")
+    manager.until_it_says("Paused: nothing new is begun")
+    choose(terminal, "Resume", "All, whoever's")
+    terminal.see(": Resumed")
+    lab.trouble(2, "")
+    choose(terminal, "Retry all failed runs")
+    terminal.see("count_v1: 1 runs will be tried again: [2]")
+    assert terminal.end_by("q") == 0
+    lab.let_go("payload")
+    assert manager.wait() == 0
+    lab.check_all_finished()
+
+
+def test_a_production_is_started_from_the_menu(lab: Experiment) -> None:
+    lab.let_go("payload")
+    lab.finish()
+    terminal = seen(lab, watch(lab))
+    terminal.see("F 6 ")
+    choose(terminal, "Start or resume a production", "New count")
+    terminal.see("Software tag of the new count: _")
+    terminal.send("v2\r")
+    terminal.see("- [ ] SiR2")
+    terminal.send("\x1b[B\r")
+    terminal.see("- [x] SiR2")
+    terminal.send("\r")
+    terminal.see("production run --production=count --new=v2 --dataset=SiR2")
+    lab_says = "SELECT count(*) FROM run JOIN productions p ON p.id = production WHERE version = 2 "
+    terminal.read_until(lambda: lab.rows(f"{lab_says} AND status = 'F'") == [(6,)])
+    assert terminal.end_by("q") == 0
+    (messages,) = (lab.database.parent / "log").glob("manager.*.out")
+    assert "INFO: Starting new production, version 2" in messages.read_text()
+
+
+def test_ctrl_c_and_a_signal_end_an_onlooker(lab: Experiment) -> None:
+    lab.let_go("payload")
+    lab.finish()
+    terminal = seen(lab, watch(lab, "count_v1"))
+    terminal.see("No run is held now.")
+    terminal.send("\x03")
+    assert terminal.wait() == 0
+    terminal = seen(lab, ["sh", "-c", 'echo $$ >pid; exec "$@"', "sh", *watch(lab)])
+    terminal.see("No run is held now.")
+    os.kill(int((lab.directory / "pid").read_text()), signal.SIGTERM)
+    assert terminal.wait() == 128 + signal.SIGTERM
+    assert not terminal.screen.cursor.hidden
+
+
+@pytest.mark.parametrize("term", ["dumb", "linux"])
+def test_where_nothing_can_be_drawn_an_onlooker_prints_once(lab: Experiment, term: str) -> None:
+    lab.let_go("payload")
+    lab.finish()
+    if term == "dumb":
+        terminal = seen(lab, watch(lab), 100, 24, TERM=term)
+        assert terminal.wait() == 0
+        said = terminal.lines
+        assert said[0].startswith("The display cannot be shown: TERM=dumb")
+        del said[0]
+    else:
+        said = subprocess.run(
+            watch(lab), env=lab.environment, capture_output=True, text=True, check=True
+        ).stdout.splitlines()
+    assert said[0].startswith("COUNT v1 v1 [")
+    assert said[1].startswith("N 0  C 0  R 0  F 6  E 0 [=====")
+    assert said[2] == "Nobody is at work on it"
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
+def test_an_onlooker_takes_no_write_lock_and_writes_nothing(lab: Experiment) -> None:
+    lab.let_go("payload")
+    lab.finish()
+    before = lab.database.read_bytes()
+    trace = lab.directory / "trace"
+    terminal = seen(lab, ["strace", "-f", "-e", "fcntl,pwrite64", "-o", str(trace), *watch(lab)])
+    terminal.see("No run is held now.")
+    assert terminal.end_by("q") == 0
+    assert lab.database.read_bytes() == before
+    calls = trace.read_text()
+    assert "F_RDLCK" in calls
+    # A shared lock is had by way of a read lock on one byte; writing needs one for writing.
+    assert "F_WRLCK" not in calls
+    assert "pwrite64" not in calls
+
+
+def test_jobs_go_on_while_a_menu_is_open(lab: Experiment) -> None:
+    terminal = seen(lab, lab.command("--nproc=2", "--nprep=0", "--display"))
+    terminal.see("Running | on ")
+    terminal.press("m", lambda: terminal.shows("- Back"))
+    lab.hold("payload.6")
+    lab.let_go("payload")
+    terminal.see("F 5 ")  # under the menu's title
+    assert terminal.shows("- Back")
+    lab.let_go("payload.6")
+    assert terminal.wait() == 0
+    assert terminal.shows("Nothing left to do here. count_v1: 6 F")
+    lab.check_all_finished()
+
+
+@pytest.mark.skipif(not may_mount(), reason="needs the right to mount")
+def test_an_onlooker_of_a_mount_that_is_read_only(lab: Experiment) -> None:
+    lab.let_go("payload")
+    lab.finish()
+    directory = lab.database.parent
+    mount = f'mount --bind "{directory}" "{directory}" && mount -o remount,bind,ro "{directory}"'
+    refused = f'! touch "{directory}/file"'
+    script = f'{mount} && {refused} 2>/dev/null && exec "$@"'
+    terminal = seen(lab, ["unshare", "--mount", "sh", "-c", script, "sh", *watch(lab)])
+    terminal.see("No run is held now.")
+    terminal.see("F 6 ")
+    assert terminal.end_by("q") == 0
