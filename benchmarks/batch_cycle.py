@@ -66,6 +66,7 @@ def measure(system: str, jobs: int, directory: Path) -> tuple[int, float, float,
     """Commands a cycle, seconds of CPU time, those of the floor, and the peak memory in MB."""
     from production import commands
     from production.batch.base import open_batch
+    from production.config import Space
     from production.manager.desk import Desk
     from production.manager.jobs import Jobs
     from production.manager.paths import Paths
@@ -98,7 +99,7 @@ def measure(system: str, jobs: int, directory: Path) -> tuple[int, float, float,
         production, _ = productions.start(db, new, RunFilter())
         batch = open_batch(system, {})
         paths = Paths(directory / "data", production, recipe, productions.database_id(db))
-        rooms = Rooms(batch, open_probe("statvfs", directory, None), None, lambda _: batch)
+        rooms = Rooms(batch, open_probe(Space("statvfs"), directory), None, lambda _: batch)
         settings = Settings(nproc=jobs, nprep=0)
         desk = Desk(db, None, paths, JobSettings(), rooms, settings, Console("quiet"))
         who = managers.register(db, this_process(), production.id)

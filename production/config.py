@@ -13,8 +13,9 @@ from pathlib import Path
 
 from production import toml
 from production.errors import ConfigurationError
+from production.locations import Location, parse_locations
 from production.model import DEFAULT_QUALITY
-from production.templates import Template, parse_path
+from production.notify.notices import Event
 from production.toml import Table
 from production.units import (
     parse_duration,
@@ -28,7 +29,8 @@ from production.units import (
 FILE = "production.toml"
 VARIABLE = "PRODUCTION_CONFIG"
 DATA = "~/data"
-RUN_FILE = parse_path("run%05d.mid", ("run",))
+RUN_FILE = parse_locations("run%05d.mid")
+CHECKSUMS = ("auto", "require", "off")
 
 
 # --------------------------------------------------------------------------- what it says
@@ -38,8 +40,9 @@ RUN_FILE = parse_path("run%05d.mid", ("run",))
 class Archive:
     """Where the raw files are."""
 
-    url: str | None = None
-    file: Template = RUN_FILE
+    url: tuple[str, ...] = ()  # tried in order
+    file: tuple[Location, ...] = RUN_FILE  # tried in order
+    checksums: str = "auto"  # one of CHECKSUMS
     timeout: float = 60.0  # seconds without an answer
     stage_timeout: float = 7200.0  # seconds that a file may stay on tape
 
@@ -49,7 +52,10 @@ class Space:
     """How it is found out which space is used."""
 
     probe: str = "auto"
-    device: str | None = None
+    device: str | None = None  # as the command that is asked calls the filesystem
+    limit: int | None = None  # bytes that the data directory may hold
+    files: int | None = None  # and files
+    command: tuple[str, ...] = ()  # of the user's own, with its arguments
 
 
 @dataclass(frozen=True)
@@ -73,6 +79,20 @@ class Recipes:
     """Where users' own recipes are."""
 
     directories: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
+class Notify:
+    """Who is told of what, when nobody looks."""
+
+    command: tuple[str, ...] = ()  # with its arguments
+    mail: tuple[str, ...] = ()  # addresses
+    server: str = "localhost"
+    port: int = 25
+    sender: str | None = None  # None: user@host
+    events: tuple[Event, ...] = (Event.END, Event.FAILURE, Event.PAUSE)
+    every: int = 0  # finished runs; 0: never
+    apart: float = 600.0  # seconds between two notices at least
 
 
 @dataclass(frozen=True)
@@ -107,6 +127,7 @@ class Configuration:
     batch: Batch
     environment: Environment
     recipes: Recipes
+    notify: Notify
     modules: Mapping[str, Path]  # the modules file of each production type
     defaults: Defaults
 
@@ -114,9 +135,9 @@ class Configuration:
         """Where users' recipes are looked for: beside the database, then as configured."""
         return (*beside(database), *self.recipes.directories)
 
-    def archive_url(self) -> str:
-        """The archive's URL, for a recipe that needs the archive."""
-        if self.archive.url is None:
+    def archive_urls(self) -> tuple[str, ...]:
+        """The archive's URLs, for a recipe that needs the archive."""
+        if not self.archive.url:
             what = "the archive of the raw files is not named. Write into this file (create it if"
             line = 'url = "ftp://HOST/DIRECTORY"'
             raise ConfigurationError(where=self.path, what=f"{what} needed): [archive] {line}")
@@ -179,6 +200,7 @@ def parse_configuration(text: str, path: Path) -> Configuration:
         batch=_batch(root.table("batch")),
         environment=_environment(root.table("environment")),
         recipes=_recipes(root.table("recipes")),
+        notify=_notify(root.table("notify")),
         modules={name: _path(modules, name, text) for name, text in modules.texts().items()},
         defaults=_defaults(root.table("defaults")),
     )
@@ -187,11 +209,15 @@ def parse_configuration(text: str, path: Path) -> Configuration:
 def _archive(table: Table) -> Archive:
     table.only(*_keys(Archive))
     default = Archive()
-    url = table.get("url", str, None)
-    file = table.get("file", str, None)
+    file = table.one_or_more("file")
+    checksums = table.get("checksums", str, default.checksums)
+    if checksums not in CHECKSUMS:
+        what = f"must be one of {', '.join(CHECKSUMS)}, not {checksums!r}"
+        table.refuse(f"'checksums' {what}", "checksums")
     return Archive(
-        url=None if url is None else table.convert("url", toml.expand, url),
-        file=default.file if file is None else table.convert("file", _file, file),
+        url=tuple(table.convert("url", toml.expand, url) for url in table.one_or_more("url")),
+        file=table.convert("file", parse_locations, file) if "file" in table.values else RUN_FILE,
+        checksums=checksums,
         timeout=table.parsed("timeout", parse_duration, default.timeout),
         stage_timeout=table.parsed("stage_timeout", parse_duration, default.stage_timeout),
     )
@@ -203,6 +229,11 @@ def _space(table: Table) -> Space:
     return Space(
         probe=table.get("probe", str, default.probe),
         device=table.get("device", str, default.device),
+        limit=table.parsed("limit", parse_memory, default.limit),
+        files=table.count("files", 1, default.files),
+        command=tuple(
+            table.convert("command", toml.expand, word) for word in table.items("command", str)
+        ),
     )
 
 
@@ -228,6 +259,32 @@ def _recipes(table: Table) -> Recipes:
     table.only(*_keys(Recipes))
     names = table.items("directories", str)
     return Recipes(directories=tuple(_path(table, "directories", name) for name in names))
+
+
+def _notify(table: Table) -> Notify:
+    table.only(*_keys(Notify))
+    default = Notify()
+
+    def parse_events(words: tuple[str, ...]) -> tuple[Event, ...]:
+        known = [event.value for event in Event if event is not Event.PROGRESS]
+        for word in words:
+            if word not in known:
+                raise ValueError(f"{word!r} is not one of {', '.join(known)}")
+        return tuple(Event(word) for word in words)
+
+    events = table.items("events", str, tuple(event.value for event in default.events))
+    return Notify(
+        command=tuple(
+            table.convert("command", toml.expand, word) for word in table.items("command", str)
+        ),
+        mail=table.one_or_more("mail"),
+        server=table.get("server", str, default.server),
+        port=table.count("port", 1, default.port),
+        sender=table.get("sender", str, default.sender),
+        events=table.convert("events", parse_events, events),
+        every=table.count("every", 0, default.every),
+        apart=table.parsed("apart", parse_duration, default.apart),
+    )
 
 
 def _defaults(table: Table) -> Defaults:
@@ -267,10 +324,6 @@ def _path(table: Table, key: str, text: str) -> Path:
         return table.path.parent / toml.expand(text)
 
     return table.convert(key, parse, text)
-
-
-def _file(text: str) -> Template:
-    return parse_path(text, ("run",))
 
 
 def _keys(section: type) -> tuple[str, ...]:

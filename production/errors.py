@@ -29,6 +29,10 @@ when the error ends it; docs/exit-codes.md lists them all, and a test keeps that
     ├── BackupUnusable        47
     ├── ChangeRefused         48   runs are not as they would have to be
     ├── FileUnwritable        49   one that a command was to write
+    ├── WaitedTooLong         50   what was waited for has not come in time
+    ├── WaitedInVain          51   and cannot come any more
+    ├── NoticeNotSent         52   mail to whoever is to be told
+    ├── ExtraMissing          53   a package that not everybody installs
     └── Interrupted          128+signal
 """
 
@@ -107,6 +111,13 @@ class DatabaseReadOnly(StoreError):
     """
 
     exit_code = 12
+
+
+class JournalLeft(DatabaseReadOnly):
+    """Database {path}: a program was killed in the midst of a change. Before anybody can read,
+    its journal must be played back, which {user} may not do here. Somebody who may write does so
+    with any command, such as: production status --database={path}
+    """
 
 
 class DatabaseTooNew(StoreError):
@@ -194,6 +205,10 @@ class NetrcError(ProductionError):
     exit_code = 21
 
 
+class NoLogin(NetrcError):
+    """Login for {host} in {path}: {what}"""
+
+
 class TransferError(ProductionError):
     """Transfer of {file} from {host}: {what}"""
 
@@ -210,6 +225,14 @@ class NotOnDisk(TransferError):
 
 class TransferFailed(TransferError):
     """Download of {file} from {host} failed: {what}"""
+
+
+class ChecksumWrong(TransferFailed):
+    """Download of {file} from {host} is damaged: {what}"""
+
+
+class ChecksumMissing(TransferFailed):
+    """{file} has no checksum at {host}: {what}"""
 
 
 class ResumeRefused(TransferFailed):
@@ -242,6 +265,14 @@ class KeyLoginRefused(ArchiveUnavailable):
     exit_code = 24
 
 
+class RootLoginRefused(ArchiveUnavailable):
+    """Archive {host} refused the login: {what}. Check what you show it (ticket, proxy, token) by
+    hand: xrdfs {host} ls /
+    """
+
+    exit_code = 24
+
+
 # --------------------------------------------------------------------------- the outside world
 
 
@@ -252,9 +283,7 @@ class ProbeFailed(ProductionError):
 
 
 class NoQuotaSet(ProbeFailed):
-    """The space on {where} could not be found out: no quota is set there. The probe statvfs looks
-    at the whole filesystem instead.
-    """
+    """The space on {where} could not be found out: no quota is set there"""
 
 
 class CommandError(ProductionError):
@@ -361,6 +390,32 @@ class FileUnwritable(ProductionError):
     """{path} cannot be written: {what}"""
 
     exit_code = 49
+
+
+class WaitedTooLong(ProductionError):
+    """{label}: {until} was not reached within {seconds:g} s; {counts}"""
+
+    exit_code = 50
+
+
+class WaitedInVain(ProductionError):
+    """{label}: {until} cannot be reached any more, for nothing is left to be done; {counts}"""
+
+    exit_code = 51
+
+
+class NoticeNotSent(ProductionError):
+    """A notice could not be sent by the {way}: {what}. See [notify] in the configuration"""
+
+    exit_code = 52
+
+
+class ExtraMissing(ProductionError):
+    """`{what}` needs {package}, which is not installed here: pip install
+    'production-manager[{extra}]'
+    """
+
+    exit_code = 53
 
 
 class RequestUnheeded(ProductionError):

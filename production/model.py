@@ -220,18 +220,39 @@ class JobHandle:
 # --------------------------------------------------------------------------- files and space
 
 
+class Unit(StrEnum):
+    """What is counted against a limit."""
+
+    BYTES = "bytes"
+    FILES = "files"
+
+
 @dataclass(frozen=True)
 class Usage:
-    """Space used and allowed, in bytes, and who says so."""
+    """How much of one limit is used, and who says so."""
 
     used: int
     limit: int
     source: str
+    unit: Unit = Unit.BYTES
 
     @property
     def fraction(self) -> float:
         """0 … 1 and above when over the limit."""
         return self.used / self.limit if self.limit else 0.0
+
+
+@dataclass(frozen=True)
+class Space:
+    """All the limits that hold in one place, as a probe found them."""
+
+    limits: tuple[Usage, ...]  # at least one
+    remark: str = ""  # what the user should know about how they were found
+
+    @property
+    def fullest(self) -> Usage:
+        """The limit that is reached first."""
+        return max(self.limits, key=lambda usage: usage.fraction)
 
 
 # --------------------------------------------------------------------------- changes of a run

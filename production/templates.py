@@ -28,6 +28,11 @@ class Template:
         return frozenset(field for _, field, _ in self.parts if field is not None)
 
     @property
+    def sole_field(self) -> str | None:
+        """The field, where there is nothing else."""
+        return self.parts[0][1] if len(self.parts) == 1 and not self.parts[0][0] else None
+
+    @property
     def shape(self) -> str:
         """The text without number formats: two paths of one shape can be the same file."""
         return "".join(

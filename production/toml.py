@@ -82,6 +82,12 @@ class Table:
             return default
         return tuple(self._checked(item, kind, key, "a list of: ") for item in self.need(key, list))
 
+    def one_or_more(self, key: str) -> tuple[str, ...]:
+        """A text, or a list of texts; empty when it is not there."""
+        if isinstance(self.values.get(key), list):
+            return self.items(key, str)
+        return (self.need(key, str),) if key in self.values else ()
+
     def parsed(self, key: str, parse: Callable[[str], T], default: D) -> T | D:
         """What ``parse`` makes of text or a number."""
         value = self.values.get(key)

@@ -6,6 +6,10 @@ Pure functions: text in, number out; a ValueError carries the one line that the 
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 _NUMBER = r"\d{1,9}(?:\.\d{1,9})?"
 _UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
@@ -30,6 +34,26 @@ def parse_duration(text: str) -> float:
     if not seconds:
         raise ValueError(f"{text!r} is not a time: write 90 (seconds), 1h4m, 2d12h or 01:04:00")
     return seconds
+
+
+def parse_moment(text: str, now: datetime) -> str:
+    """UTC as the database keeps it, of ``2026-11-21``, ``2026-11-21 06:36`` (UTC) or ``2h`` ago."""
+    from datetime import UTC, datetime, timedelta  # not for every --help
+
+    written = text.strip()
+    try:
+        moment = datetime.fromisoformat(written)
+    except ValueError:
+        try:
+            moment = now - timedelta(seconds=parse_duration(written))
+        except (ValueError, OverflowError):
+            raise ValueError(
+                f"{text!r} is not a moment: write 2026-11-21, '2026-11-21 06:36' (UTC) or, for two "
+                "hours ago, 2h"
+            ) from None
+    if moment.tzinfo is not None:
+        moment = moment.astimezone(UTC)
+    return moment.strftime("%Y-%m-%d %H:%M:%S.%f")
 
 
 def parse_lease(text: str) -> int:

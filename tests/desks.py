@@ -15,7 +15,7 @@ from experiment import RECIPE
 from job_orders import until
 
 from production.batch.base import Answer
-from production.errors import BatchError, ProductionError
+from production.errors import BatchError, ProductionError, TransferError
 from production.manager.desk import Desk
 from production.manager.paths import Paths
 from production.manager.plan import JobSettings
@@ -28,10 +28,12 @@ from production.model import (
     JobState,
     Production,
     Requirements,
+    Space,
     Usage,
 )
 from production.recipe.load import parse_recipe
 from production.staging.archive import Progress
+from production.staging.places import Places
 from production.store import productions
 from production.store.productions import NewProduction
 from production.view.base import Snapshot
@@ -133,6 +135,12 @@ class Archive:
     def stage(self, files: Sequence[str]) -> None:
         pass
 
+    def look(self, files: Sequence[str]) -> dict[str, TransferError | None]:
+        return dict.fromkeys(files)
+
+    def names(self, pattern: str) -> list[str]:
+        return []
+
     def fetch(self, file: str, target: Path, progress: Progress, stop: threading.Event) -> int:
         if self.trouble is not None:
             raise self.trouble
@@ -146,10 +154,10 @@ class Probe:
         self.used = 10
         self.trouble: ProductionError | None = None
 
-    def probe(self) -> Usage:
+    def probe(self) -> Space:
         if self.trouble is not None:
             raise self.trouble
-        return Usage(self.used, 100, "somebody")
+        return Space((Usage(self.used, 100, "somebody"),))
 
 
 class Said:
@@ -198,7 +206,8 @@ class Office:
         self.production: Production = productions.start(books.db, new, GOLD)[0]
         self.paths = Paths(directory / "data", self.production, recipe, "db")
         self.batch, self.archive, self.probe, self.said = Batch(), Archive(), Probe(), Said()
-        rooms = Rooms(self.batch, self.probe, self.archive, self._open_batch)
+        places = Places({"archive": self.archive}, ["archive"])
+        rooms = Rooms(self.batch, self.probe, places, self._open_batch)
         chosen = {"pause": 0.05, "back_off": 0.0, "lease": 60, "record_grace": 0.0, **settings}
         how = Settings(**chosen)
         self.desk = Desk(books.db, None, self.paths, JobSettings(), rooms, how, self.said)

@@ -93,6 +93,7 @@ class Laboratory:
             "archive": f'url = "{self.archive.url}"',
             "environment": f'variables = {{ DAQdir = "{self.home}" }}',
             "batch": "local = { slots = 2 }",
+            "space": 'probe = "statvfs"',
             **sections,
         }
         self.configuration.write_text("".join(f"[{k}]\n{v}\n" for k, v in tables.items()))

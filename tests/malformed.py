@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 from hypothesis import HealthCheck, seed, settings
@@ -36,6 +36,14 @@ def malformed(*recorded: str) -> st.SearchStrategy[str]:
         lambda drawn: _spoilt(drawn[0], random.Random(drawn[1]))
     )
     return spoilt | spoilt | spoilt | st.text(max_size=200) | st.sampled_from(recorded)
+
+
+def spoilt_answers(*recorded: str, count: int = 3000) -> Iterator[str]:
+    """So many of the kind, for parsers that take no time; prints its seed, as ``thorough`` does."""
+    sys.stdout.write(f"SEED={SEED}\n")
+    chance = random.Random(SEED)
+    for _ in range(count):
+        yield _spoilt(chance.choice(recorded), chance)
 
 
 def thorough(test: Callable[[], None]) -> Callable[[], None]:

@@ -101,6 +101,7 @@ def test_a_silent_archive_does_not_hold_up_the_jobs(tmp_path: Path) -> None:
         lab.open_archive()
         manager = lab.start("--nproc=2", "--nprep=1")
         manager.until(lambda: lab.statuses() == "RRCN", "submission")
+        manager.until_it_says("Success! (run 3)")
         lab.silence_archive()
         lab.let_go("payload.1")
         manager.until_it_says("Staging runs: [4]")  # for a minute, without an answer

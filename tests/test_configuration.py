@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from production.config import Configuration, Defaults, load, parse_configuration
+from production.config import Configuration, Defaults, Space, load, parse_configuration
 from production.errors import ConfigurationError
 from production.model import RunFilter
 
@@ -41,6 +41,19 @@ def write(path: Path, text: str) -> Path:
 
 def parsed(text: str) -> Configuration:
     return parse_configuration(text, Path("/etc/production.toml"))
+
+
+def test_what_probes_of_the_space_may_be_told(home: Path) -> None:
+    space = parsed("""
+        [space]
+        probe = "command"
+        device = "gpfs01:data"
+        limit = "2T"
+        files = 1000
+        command = ["~/quota", "mu2e"]
+    """).space
+    own = (str(home / "quota"), "mu2e")
+    assert space == Space("command", "gpfs01:data", 2 * 1024**4, 1000, own)
 
 
 # --------------------------------------------------------------------------- which file
@@ -152,8 +165,9 @@ def test_values_of_every_section() -> None:
         tranche = [1, 2]
         quality = []
     """)
-    assert configuration.archive_url() == "ftp://archive.example.org/run2013"
-    assert configuration.archive.file.expand({"run": 91}) == "R13/run000091.mid"
+    assert configuration.archive_urls() == ("ftp://archive.example.org/run2013",)
+    (location,) = configuration.archive.file
+    assert location.name.expand({"run": 91}) == "R13/run000091.mid"
     assert configuration.archive.timeout == 120
     assert configuration.archive.stage_timeout == 0.5
     assert configuration.space.probe == "statvfs"
@@ -166,7 +180,7 @@ def test_values_of_every_section() -> None:
 def test_who_needs_an_archive_is_told_where_to_name_it(database: Path) -> None:
     expected = f"{database.parent}/production.toml: the archive of the raw files is not named"
     with pytest.raises(ConfigurationError, match=re.escape(expected)):
-        load(None, database).archive_url()
+        load(None, database).archive_urls()
 
 
 # --------------------------------------------------------------------------- mistakes
@@ -187,6 +201,9 @@ MISTAKES = [
     ("[archive]\ntimeout = true", 2, "must be a number or text in quotes, not true or false"),
     ("[archive]\nstage_timeout = inf", 2, "'inf' is not a time"),
     ("[space]\nprobe = 1", 2, "'probe' must be text"),
+    ("[space]\nlimit = 2", 2, "'limit': '2' is not an amount of memory"),
+    ("[space]\nfiles = 0", 2, "'files' must be 1 or more"),
+    ('[space]\ncommand = "quota"', 2, "'command' must be a list"),
     ("[batch]\nslots = 4", 2, "'slots' must be a table, not a whole number"),
     ("[environment]\nvariable = 1", 2, "did you mean 'variables'?"),
     ("[environment.variables]\n'A-B' = 'x'", 2, "'A-B' is not the name of an environment variable"),
@@ -272,6 +289,6 @@ def test_the_example_of_the_page_is_a_good_one(home: Path) -> None:
     example = re.search(r"^```toml\n(.*?)^```", PAGE.read_text(), re.DOTALL | re.MULTILINE)
     assert example
     configuration = parsed(example[1])
-    assert configuration.archive_url() == "ftp://archivftp.psi.ch/mu2e/run2013"
+    assert configuration.archive_urls() == ("ftp://archivftp.psi.ch/mu2e/run2013",)
     assert configuration.environment.variables == {"DAQdir": str(home / "DAQ")}
     assert configuration.defaults.spacelim == 0.85

@@ -221,6 +221,42 @@ def test_data_connection_trouble_is_not_taken_for_tape(server: TapeArchive, targ
         fetch(server, target)
 
 
+@pytest.mark.parametrize("reply", ["452 No space on the server.", "552 Over its limit."])
+def test_a_server_without_space_is_not_taken_for_tape_or_absence(
+    server: TapeArchive, target: Path, reply: str
+) -> None:
+    server.replies["NLST"] = server.replies["RETR"] = reply
+    archive = open_archive(server.url)
+    with pytest.raises(TransferFailed, match=reply):
+        archive.names("run*.mid")
+    with pytest.raises(TransferFailed, match=reply):
+        fetch(archive, target)
+    assert left_behind(target) == []
+    server.replies.clear()
+    assert archive.names("run*.mid") == [NAME]
+    assert fetch(archive, target) == SIZE
+
+
+@pytest.mark.parametrize(
+    ("replies", "asked"),
+    [
+        ({}, {"STAGE": ["a", "b"]}),
+        ({"STAGE": "500 Unknown.", "SITE": "200 Yes."}, {"STAGE": ["a"], "SITE": ["a", "b"]}),
+        ({"STAGE": "502 Unknown.", "SITE": "550 Not a."}, {"STAGE": ["a"], "SITE": ["a", "b"]}),
+        ({"STAGE": "502 Unknown.", "SITE": "500 Unknown."}, {"STAGE": ["a"], "SITE": ["a"]}),
+        ({"STAGE": "550 Not that."}, {"STAGE": ["a", "b"], "SITE": []}),
+    ],
+)
+def test_tapes_are_asked_for_in_the_words_that_the_server_knows(
+    server: TapeArchive, replies: dict[str, str | None], asked: dict[str, list[str]]
+) -> None:
+    server.replies = replies
+    open_archive(server.url).stage(["a", "b"])
+    for verb, files in asked.items():
+        site = "STAGE " if verb == "SITE" else ""
+        assert server.said(verb) == [f"{site}{file}" for file in files]
+
+
 def test_full_disk_names_the_path_and_the_reason(server: TapeArchive, target: Path) -> None:
     part = target.with_name(NAME + ".part")
     part.symlink_to("/dev/full")
@@ -351,7 +387,10 @@ def test_password_that_the_server_repeats_is_not_shown(
 @pytest.mark.parametrize(
     ("url", "said"),
     [
-        ("gsiftp://archive.example.org/data", "'gsiftp' is not known; known: file://, ftp://, sf"),
+        (
+            "gsiftp://archive.example.org/data",
+            "'gsiftp' is not known; known: file://, ftp://, ftps",
+        ),
         ("archive.example.org", "protocol '' is not known"),
         ("ftp:///data", "names no host"),
         ("ftp://archive.example.org:port/", "not a URL"),

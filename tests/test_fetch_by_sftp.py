@@ -6,7 +6,9 @@ import random
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import paramiko
 import pytest
 from network.needs import NoFilesystemError
 from ssh_server import USER, SshServer, ssh_server
@@ -18,6 +20,7 @@ from production.errors import (
     TransferFailed,
     TransferStopped,
 )
+from production.staging import sftp
 from production.staging.archive import Archive, open_archive
 
 pytestmark = pytest.mark.slow
@@ -73,6 +76,33 @@ def test_a_file_arrives_and_progress_is_told(server: SshServer, target: Path) ->
     assert told[0] == (0, SIZE)
     assert told[-1] == (SIZE, SIZE)
     assert [path.name for path in target.parent.iterdir()] == [NAME]
+
+
+@pytest.mark.parametrize("most", [5_000, 30_000, 100_000, 10_000_000])
+def test_a_server_may_send_less_at_once_than_it_is_asked_for(
+    server: SshServer, target: Path, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    """OpenSSH itself does with the largest; else an answer is cut here."""
+    size = min(SIZE, 200 * most)
+    (server.base / "archive" / "cut").write_bytes(CONTENTS[:size])
+    asked: set[int] = set()
+    client: Any = paramiko.SFTPClient
+    request = client._async_request
+
+    def less(self: paramiko.SFTPClient, reader: Any, kind: int, *arguments: Any) -> Any:
+        if kind == paramiko.sftp.CMD_READ:
+            handle, offset, length = arguments
+            asked.add(length)
+            arguments = (handle, offset, min(length, most))
+        return request(self, reader, kind, *arguments)
+
+    monkeypatch.setattr(sftp, "_REQUEST", max(sftp._REQUEST, most))
+    monkeypatch.setattr(client, "_async_request", less)
+    archive = archive_of(server)
+    for _ in range(2):
+        assert fetch(archive, target, "cut") == size
+        assert target.read_bytes() == CONTENTS[:size]
+    assert most in asked or not 16 * 1024 < most < 10_000_000  # it has learnt
 
 
 def test_what_is_not_there_is_told(server: SshServer, target: Path) -> None:

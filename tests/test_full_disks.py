@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import errno
 import os
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from bookkeeping import GOLD, Bookkeeping, bookkeeping
-from desks import RUN, Office
+from desks import RUN, Office, end_badly
 from job_orders import Workshop, until
 
 from production.batch import local
 from production.errors import NoSpaceLeft, NotOnDisk, ProbeFailed
 from production.job.orders import write_orders
+from production.manager import room
 from production.manager.intake import Intake
 from production.manager.jobs import Jobs
 from production.manager.work import Phase
@@ -32,6 +32,12 @@ def books(tmp_path: Path) -> Iterator[Bookkeeping]:
 @pytest.fixture
 def office(books: Bookkeeping, tmp_path: Path) -> Office:
     return Office(books, tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def _whenever_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The probe is asked in each cycle, however long it took to answer."""
+    monkeypatch.setattr(room, "ASKING_SHARE", 0)
 
 
 def probed(office: Office, intake: Intake) -> None:
@@ -53,9 +59,8 @@ def test_the_loop_sleeps_while_space_is_short_and_a_tape_was_awaited(office: Off
     office.archive.trouble = NotOnDisk(file="run02091.mid", host="archive", what="on tape")
     probed(office, intake)
     claim_and_fetch(office, intake)
-    office.until(lambda: desk.works[RUN].not_before > 0)
+    office.until(lambda: desk.works[RUN].waits_for == "waits for tape")
     intake.advance()
-    assert desk.due["fetch"] > time.monotonic()
     office.probe.used = 95
     probed(office, intake)
     office.until(lambda: office.status == "N")
@@ -109,6 +114,40 @@ def test_without_space_for_its_logs_the_run_goes_back_without_blame(
     office.until(lambda: office.status == "N")
     assert office.outcomes == ["rolled back"]
     assert office.said.count("no space left for the job's files: log: No space left") == 2
+
+
+@pytest.mark.parametrize(
+    ("used", "outcome", "failures"), [(10, "failed", 1), (95, "failed", 1), (98, "rolled back", 0)]
+)
+def test_a_job_that_fails_while_the_disk_is_full_goes_back_without_blame(
+    office: Office, used: int, outcome: str, failures: int
+) -> None:
+    desk = office.open()
+    office.batch.end = end_badly
+    intake, jobs = Intake(desk), Jobs(desk)
+    (claim,) = desk.store.claim(1, GOLD)
+    work = office.work(claim, Phase.READY)
+    work.inputs["raw"], work.fetched = Path("raw"), True
+    jobs.advance()
+    office.until(lambda: work.phase is Phase.RUNNING)
+    office.probe.used = used
+    probed(office, intake)
+    jobs.look()
+    office.until(lambda: desk.works == {})
+    assert office.outcomes == [outcome]
+    assert office.books.cell("SELECT failures FROM run") == failures
+
+
+def test_with_all_of_the_disk_allowed_failing_jobs_count_unless_it_is_full(
+    books: Bookkeeping, tmp_path: Path
+) -> None:
+    office = Office(books, tmp_path, spacelim=1.0)
+    desk = office.open()
+    intake = Intake(desk)
+    for used, full in ((99, False), (100, True), (99, False)):
+        office.probe.used = used
+        probed(office, intake)
+        assert desk.disk_is_full is full
 
 
 def test_runs_that_find_the_disk_full_at_once_are_one_trouble(office: Office) -> None:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from production.errors import NetrcError
-from production.staging.credentials import Credentials, login_for, objection_to
+from production.staging.credentials import Credentials, login_for, login_if_any, objection_to
 
 HOST = "archive.example.org"
 SECRET = "s3cr3t-Zq"
@@ -57,6 +57,11 @@ def refusal(host: str = HOST) -> str:
         f"macdef init\ncd /data\nmachine no login no\n\nmachine {HOST} login me password {SECRET}",
         f"machine {HOST} login me password {SECRET}\nmachine {HOST} login you password other",
         f"\ufeffmachine {HOST} login me password {SECRET}",
+        f"machine {HOST} login me password {SECRET}\nmacdef init\nmachine {HOST} login no",
+        f"machine x login y password z\nmacdef m\n{SECRET} x\n\ndefault login me password {SECRET}",
+        f"machine {HOST}#x login y password z\nmachine {HOST} login me password {SECRET} # old: x",
+        f'machine "{HOST}" login "me" password "{SECRET}"',
+        f"machine {HOST} login me account x password {SECRET}\n\n\n",
     ],
 )
 def test_entry_is_found(write: Callable[[str], Path], text: str) -> None:
@@ -98,6 +103,21 @@ def test_password_is_not_in_repr(write: Callable[[str], Path]) -> None:
     write(f"default login me password {SECRET}")
     assert SECRET not in repr(login_for(HOST))
     assert SECRET not in f"{login_for(HOST)}"
+
+
+def test_where_a_login_need_not_be_its_absence_is_no_error(write: Callable[..., Path]) -> None:
+    assert login_if_any(HOST) is None
+    write(f"machine other.example.org login me password {SECRET}\n")
+    assert login_if_any(HOST) is None
+    write(f"default login me password {SECRET}\n")
+    assert login_if_any(HOST) == Credentials("me", SECRET)
+    for text, mode in ((f"machine {HOST} login me\n", 0o600), (f"default x {SECRET}", 0o600)):
+        write(text, mode)
+        with pytest.raises(NetrcError):
+            login_if_any(HOST)
+    write(f"default login me password {SECRET}\n", 0o644)
+    with pytest.raises(NetrcError, match="chmod 600"):
+        login_if_any(HOST)
 
 
 # --------------------------------------------------------------------------- refusals

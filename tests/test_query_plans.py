@@ -21,7 +21,7 @@ from bookkeeping import (
 )
 
 from production.model import Production, RunFilter
-from production.store import managers, productions
+from production.store import managers, productions, sizes
 from production.store.runs import RunStore
 
 SECOND_TRANCHE = RunFilter(datasets=("SiR2",), tranches=(2,))
@@ -92,6 +92,8 @@ def work_through(books: Bookkeeping, production: Production) -> None:
     store.at_error(10)
     productions.outputs(books.db, production.id, one.run)
     productions.counts(books.db, production.id)
+    sizes.output_sizes(books.db, production.id)
+    sizes.jobs_of_others(books.db, "somebody", store.manager)
     managers.sign_off(books.db, store.manager)
 
 
@@ -180,6 +182,18 @@ def test_minding_managers_costs_the_same_whatever_else_there_is(
         assert (store.take_over(dead.manager), store.held(), store.at_error(10)) == ([], [], [])
 
     small, large = (cost(books, mind) for books in small_and_large)
+    assert 0 < large < 1.3 * small
+
+
+@pytest.mark.slow
+def test_learning_sizes_costs_the_same_whatever_else_there_is(
+    small_and_large: tuple[Bookkeeping, Bookkeeping],
+) -> None:
+    def learn(store: RunStore) -> None:
+        assert len(sizes.output_sizes(store.db, store.production.id)) == sizes.SAMPLE
+        assert sizes.jobs_of_others(store.db, "somebody", store.manager) == {}
+
+    small, large = (cost(books, learn) for books in small_and_large)
     assert 0 < large < 1.3 * small
 
 

@@ -42,10 +42,14 @@ def blurred(text: str) -> str:
 
 
 def missing_lines(shown: list[str], printed: str) -> list[str]:
-    """The lines of the README that were not printed in that order."""
+    """The lines of the README that were not printed in that order; "..." ends one early."""
     lines = iter([blurred(line) for line in printed.splitlines()])
     wanted = [blurred(line) for line in shown if line.strip() not in {"", "..."}]
-    return [line for line in wanted if line not in lines]
+    return [line for line in wanted if not any(is_shown_by(line, said) for said in lines)]
+
+
+def is_shown_by(line: str, said: str) -> bool:
+    return said.startswith(line[:-4]) if line.endswith(" ...") else said == line
 
 
 @pytest.mark.slow
@@ -113,5 +117,5 @@ def test_the_shown_configuration_is_one(tmp_path: Path) -> None:
 
     (shown,) = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
     parsed = parse_configuration(re.sub(r"^   ", "", shown, flags=re.MULTILINE), tmp_path / "c")
-    assert parsed.archive_url() == "ftp://archivftp.psi.ch/mu2e/run2013"
+    assert parsed.archive_urls() == ("ftp://archivftp.psi.ch/mu2e/run2013",)
     assert set(parsed.modules) == {"alcapana", "rootana"}

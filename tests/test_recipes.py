@@ -61,7 +61,7 @@ def example_files(directory: Path) -> list[Path]:
 def test_alcapana_makes_the_files_that_people_know() -> None:
     recipe = find_recipe("alcapana", [])
     assert recipe.base is None
-    assert recipe.inputs == (ArchiveInput("raw", None),)
+    assert recipe.inputs == (ArchiveInput("raw"),)
     assert {name: str(path) for name, path in recipe.output_paths(2091, 4).items()} == {
         "tree": "tree/v4/tree02091.root",
         "hist": "hist/v4/hist02091.root",
@@ -298,10 +298,11 @@ def examples(tmp_path: Path) -> Path:
 
 def test_every_recipe_of_the_page_is_a_good_one(examples: Path) -> None:
     names = [path.stem for path in examples.glob("*.toml")]
-    assert set(names) == {"rawcheck", "spectra"}
+    assert set(names) == {"rawcheck", "spectra", "merged"}
     recipes = {name: find_recipe(name, [examples]) for name in names}
     assert recipes["spectra"].requirements == Requirements(time=9000, memory=2**32, cores=2)
     assert recipes["spectra"].base_inputs == (BaseInput("out", "out"),)
+    assert [given.is_pattern for given in recipes["merged"].archive_inputs] == [True, False]
 
 
 def run_example(recipe: Recipe, raw: Path, summary: Path, options: dict[str, str]) -> int:

@@ -154,3 +154,14 @@ def test_a_connection_that_was_closed_meanwhile_is_made_anew(
     server.hang_up()
     fetch(archive, target)
     assert server.connections == 2
+
+
+def test_a_kept_connection_is_not_stopped_with_the_transfer_that_used_it(
+    server: TapeArchive, target: Path
+) -> None:
+    archive = open_archive(server.url)
+    stop = threading.Event()
+    archive.fetch(NAME, target, lambda _, __: None, stop)
+    stop.set()
+    fetch(archive, target)
+    assert server.connections == 1

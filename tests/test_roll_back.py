@@ -180,6 +180,7 @@ def test_a_hanging_archive_does_not_keep_jobs_from_being_cancelled(tmp_path: Pat
         patch = "from production.manager import recovery; recovery.STOP_SECONDS = 0.5"
         manager = lab.start("--nproc=2", "--nprep=1", patch=patch)
         manager.until(lambda: lab.statuses() == "RRCN" and lab.ledger("begin") != [], "submission")
+        manager.until_it_says("Success! (run 3)")
         lab.silence_archive()
         lab.let_go("payload.1")
         manager.until_it_says("Staging runs: [4]")

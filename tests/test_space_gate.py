@@ -10,7 +10,7 @@ from experiment import RUNS, Experiment, ManagerProcess, experiment
 
 pytestmark = pytest.mark.slow
 
-# Prints the plain table, as releases without -Y do, from a file that holds the used KiB of 1000.
+# Prints the plain table, as releases without -Y do, from a file that holds the used MB of 1000.
 MMLSQUOTA = """\
 #!/usr/bin/env bash
 if [[ ${1-} == -Y ]]; then echo "mmlsquota: Incorrect option: -Y" >&2; exit 1; fi
@@ -20,7 +20,7 @@ read -r used < "$EXPERIMENT/used" || exit
 cat << EOF
                          Block Limits                                    |     File Limits
 Filesystem type             KB      quota      limit   in_doubt    grace |    files   quota    limit
-merliny    USR           $used       1000       1200          0     none |        1       0        0
+merliny    USR  ${used}000 1000000 1200000 0 none | 1 0 0 0 none
 EOF
 """
 SHORT = "WARNING: Disk space is short: 95% of it is used (mmlsquota merliny USR), the limit is 90%."
@@ -42,10 +42,16 @@ def lab(tmp_path: Path) -> Iterator[Experiment]:
 
 
 def use(lab: Experiment, used: object) -> None:
-    """Set the used space: KiB of 1000, or ``silent`` for a probe that does not answer."""
+    """Set the used space: MB of 1000, or ``silent`` for a probe that does not answer."""
     new = lab.directory / "used.new"
     new.write_text(f"{used}\n")
     new.replace(lab.directory / "used")
+
+
+def start(lab: Experiment, *arguments: str) -> ManagerProcess:
+    """A manager that asks for the space in each cycle, however long the answer takes."""
+    patch = "from production.manager import room; room.ASKING_SHARE = 0"
+    return lab.start(*arguments, patch=patch)
 
 
 def until_asked(lab: Experiment, manager: ManagerProcess, times: int) -> None:
@@ -62,7 +68,7 @@ def until_asked(lab: Experiment, manager: ManagerProcess, times: int) -> None:
 def test_nothing_is_claimed_until_there_is_space(lab: Experiment) -> None:
     lab.open_archive()
     use(lab, 950)
-    manager = lab.start()
+    manager = start(lab)
     manager.until_it_says(SHORT)
     until_asked(lab, manager, 5)
     assert lab.statuses() == "NNN"
@@ -79,7 +85,7 @@ def with_a_long_download(lab: Experiment, run: int) -> ManagerProcess:
     lab.raw(run).write_bytes(bytes(3_000_000))
     lab.hold("payload")
     lab.open_archive(rate=1_000_000)
-    manager = lab.start("--nproc=1", "--nprep=2")
+    manager = start(lab, "--nproc=1", "--nprep=2")
     manager.until_it_says(f"Downloading run: {run}")
     manager.until(lambda: lab.statuses() == "RCC", "submission")
     return manager
@@ -128,7 +134,7 @@ def test_a_probe_that_fails_pauses_downloads_and_nothing_else(lab: Experiment) -
 def test_runs_that_wait_for_space_can_be_left_alone(lab: Experiment) -> None:
     lab.open_archive()
     use(lab, 950)
-    manager = lab.start()
+    manager = start(lab)
     manager.until_it_says(SHORT)
     manager.press_ctrl_c()
     assert manager.wait() == 130

@@ -1,4 +1,4 @@
-"""Probes of the space: what they read from commands and from the filesystem itself."""
+"""Probes of the space: which commands they run, and what they make of the answers."""
 
 from __future__ import annotations
 
@@ -9,145 +9,39 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from production.errors import ConfigurationError, NoQuotaSet, ProbeFailed
-from production.model import Usage
-from production.space.mmlsquota import fullest, parse_fields, parse_table
-from production.space.probe import open_probe
+from production.config import Space as Asked
+from production.errors import ConfigurationError, ProbeFailed
+from production.model import Space, Unit, Usage
+from production.space import mounts
+from production.space.probe import Probe, open_probe
 
 KIB = 1024
-GIB = 1024**3
 DATA = Path(__file__).parent / "data"
-RECORDED = sorted(DATA.glob("mmlsquota_*.txt"))
 
 
-def table(name: str, device: str | None = None) -> Usage:
-    rows = parse_table((DATA / f"mmlsquota_{name}.txt").read_text())
-    assert rows is not None
-    return fullest(rows, device)
+def probe(name: str, directory: Path, device: str | None = None) -> Probe:
+    return open_probe(Asked(name, device), directory)
 
 
-def fields(device: str | None = None) -> Usage:
-    rows = parse_fields((DATA / "mmlsquota_fields.txt").read_text())
-    assert rows is not None
-    return fullest(rows, device)
+def sources(space: Space) -> list[str]:
+    return [limit.source for limit in space.limits]
 
 
-# --------------------------------------------------------------------------- mmlsquota's output
+# --------------------------------------------------------------------------- the commands
 
-
-def test_table_gives_use_and_doubt_of_the_soft_limit() -> None:
-    assert table("table", "home") == Usage(3_200_000 * KIB, 4_000_000 * KIB, "mmlsquota home USR")
-
-
-def test_fullest_quota_counts_when_no_device_is_named() -> None:
-    usage = table("table")
-    assert usage == Usage(61_000_000 * KIB, 60_000_000 * KIB, "mmlsquota work USR")
-    assert usage.fraction > 1
-
-
-def test_units_and_filesets() -> None:
-    usage = table("filesets", "store")
-    assert usage == Usage((1536 * GIB + 1025 * GIB // 2), 2048 * GIB, "mmlsquota store:muons USR")
-
-
-def test_fileset_of_a_device_and_hard_limit_without_a_soft_one() -> None:
-    assert table("filesets", "store:kaons") == Usage(
-        10 * GIB, 40 * GIB, "mmlsquota store:kaons FILESET"
-    )
-    assert table("filesets", "/dev/store:kaons") == table("filesets", "store:kaons")
-
-
-def test_fields_are_found_by_name_and_decoded() -> None:
-    assert fields("home") == Usage(3_200_000 * KIB, 4_000_000 * KIB, "mmlsquota home USR")
-    assert fields() == Usage(18_000_000 * KIB, 20_000_000 * KIB, "mmlsquota work:raw:data USR")
-
-
-def test_fields_may_move() -> None:
-    lines = (DATA / "mmlsquota_fields.txt").read_text().splitlines()
-    moved = "\n".join(
-        ":".join(parts[:3] + ["new"] * 2 + parts[:2:-1])
-        for parts in (line.split(":") for line in lines)
-    )
-    assert parse_fields(moved) == parse_fields("\n".join(lines))
-
-
-def test_table_and_fields_agree_on_the_same_quota() -> None:
-    assert table("table", "home") == fields("home")
-
-
-@pytest.mark.parametrize("device", [None, "work", "elsewhere"])
-def test_no_limits_means_no_quota_is_set(device: str | None) -> None:
-    with pytest.raises(NoQuotaSet, match="no quota is set"):
-        table("nolimits", device)
-
-
-def test_no_output_means_no_quota_is_set() -> None:
-    assert parse_table("") == []
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "mmlsquota: what?\n",
-        "     Filesystem  kbytes   quota   limit   grace\n        /lustre 9821 0 100000 -\n",
-        (DATA / "mmlsquota_table.txt").read_text().replace("61000000", "6100000O"),
-        (DATA / "mmlsquota_table.txt").read_text().replace("61000000", "-61000000"),
-    ],
-)
-def test_table_that_is_not_understood_is_not_guessed_at(text: str) -> None:
-    assert parse_table(text) is None
-
-
-@pytest.mark.parametrize(
-    "change", [("blockUsage", "used"), ("3000000", "3e6"), ("3000000", ""), ("HEADER", "TITLE")]
-)
-def test_fields_that_are_not_understood_are_not_guessed_at(change: tuple[str, str]) -> None:
-    text = (DATA / "mmlsquota_fields.txt").read_text()
-    assert parse_fields(text.replace(*change)) is None
-
-
-LINES = [line for path in RECORDED for line in path.read_text().splitlines()]
-PIECES = sorted({piece for line in LINES for piece in line.replace(":", " : ").split()})
-
-
-@given(
-    st.one_of(
-        st.text(),
-        st.lists(st.sampled_from(LINES)).map("\n".join),
-        st.lists(st.sampled_from([*PIECES, "\n", " ", "9" * 30, "²", "%zz"])).map(" ".join),
-        st.lists(st.sampled_from([*PIECES, "", "9" * 30])).map(
-            lambda words: LINES[-4] + "\nmmlsquota:" + ":".join(words)
-        ),
-    )
-)
-def test_garbage_is_never_more_than_a_failed_probe(text: str) -> None:
-    for parse in (parse_fields, parse_table):
-        rows = parse(text)
-        try:
-            usage = fullest(rows or [])
-        except ProbeFailed:
-            continue
-        assert usage.limit > 0
-        assert usage.fraction >= 0
-
-
-# --------------------------------------------------------------------------- the command
-
-Install = Callable[..., Path]
+Install = Callable[[str, str], Path]
 
 
 @pytest.fixture
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
-    """Puts a stand-in for mmlsquota on the PATH; it records its arguments in ``calls``."""
+    """Puts a stand-in for a command on the PATH; it records its arguments in ``calls``."""
     directory = tmp_path / "bin"
     directory.mkdir()
     monkeypatch.setenv("PATH", f"{directory}{os.pathsep}{os.environ['PATH']}")
 
-    def install(body: str) -> Path:
-        command = directory / "mmlsquota"
+    def install(name: str, body: str) -> Path:
+        command = directory / name
         calls = tmp_path / "calls"
         command.write_text(f'#!/bin/sh\n# a stand-in\necho "$*" >> {calls}\n{body}\n')
         command.chmod(0o755)
@@ -156,85 +50,237 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
     return install
 
 
+def mount(monkeypatch: pytest.MonkeyPatch, directory: Path, kind: str, source: str = "x") -> None:
+    """Have the kernel tell that such a filesystem is mounted at ``directory``."""
+    table = directory / "mounts"
+    table.write_text(f"rootfs / rootfs rw 0 0\n{source} {directory} {kind} rw 0 0\n")
+    monkeypatch.setattr(mounts, "MOUNTS", table)
+
+
+HOME = Usage(3_200_000 * KIB, 4_000_000 * KIB, "mmlsquota home USR")
+WORK = "mmlsquota work USR, above its soft limit, grace: 5 days"
 WITHOUT_FIELDS = f"""
 case $1 in -Y) echo 'mmlsquota: Incorrect option: -Y' >&2; exit 1;; esac
 cat {DATA}/mmlsquota_table.txt"""
+OWN_GROUP = f"-g {os.getgid()}"
 
 
-def test_command_is_asked_for_fields_first(install: Install, tmp_path: Path) -> None:
-    calls = install(f"cat {DATA}/mmlsquota_fields.txt")
-    assert open_probe("mmlsquota", tmp_path).probe() == fields()
-    assert calls.read_text().splitlines() == ["-Y"]
+def test_mmlsquota_is_asked_for_fields_of_user_and_group(install: Install, tmp_path: Path) -> None:
+    calls = install("mmlsquota", f"cat {DATA}/mmlsquota_fields.txt")
+    assert HOME in probe("mmlsquota", tmp_path).probe().limits
+    assert calls.read_text().splitlines() == ["-Y", f"-Y {OWN_GROUP}"]
 
 
-def test_older_release_is_asked_for_the_table(install: Install, tmp_path: Path) -> None:
-    calls = install(WITHOUT_FIELDS)
-    assert open_probe("mmlsquota", tmp_path, "home").probe() == table("table", "home")
-    assert calls.read_text().splitlines() == ["-Y home", "home"]
+def test_an_older_mmlsquota_is_asked_for_the_table(install: Install, tmp_path: Path) -> None:
+    calls = install("mmlsquota", WITHOUT_FIELDS)
+    assert HOME in probe("mmlsquota", tmp_path, "home").probe().limits
+    asked = calls.read_text().splitlines()
+    assert asked == ["-Y home", "home", f"-Y {OWN_GROUP} home", f"{OWN_GROUP} home"]
 
 
-def test_release_that_ignores_the_option(install: Install, tmp_path: Path) -> None:
-    install(f"cat {DATA}/mmlsquota_table.txt")
-    assert open_probe("mmlsquota", tmp_path).probe() == table("table")
+def test_mmlsquota_that_ignores_the_option(install: Install, tmp_path: Path) -> None:
+    install("mmlsquota", f"cat {DATA}/mmlsquota_table.txt")
+    assert sources(probe("mmlsquota", tmp_path).probe()) == [
+        "mmlsquota home USR",
+        "mmlsquota home USR, files",
+        WORK,
+    ]
+
+
+def test_the_fileset_of_mmlsquota_has_a_quota_as_well(install: Install, tmp_path: Path) -> None:
+    calls = install("mmlsquota", f"cat {DATA}/mmlsquota_filesets.txt")
+    assert sources(probe("mmlsquota", tmp_path, "store:kaons").probe()) == [
+        "mmlsquota store:kaons FILESET"
+    ]
+    assert "-j kaons store" in calls.read_text().splitlines()
+
+
+def test_a_kind_of_quota_that_is_not_in_use_is_told_of(install: Install, tmp_path: Path) -> None:
+    body = f"""case "$*" in *-g*) echo 'mmlsquota: no group quotas' >&2; exit 1;; esac
+    cat {DATA}/mmlsquota_table.txt"""
+    install("mmlsquota", body)
+    space = probe("mmlsquota", tmp_path).probe()
+    assert HOME in space.limits
+    assert "mmlsquota: no group quotas" in space.remark
+
+
+def test_mmlsquota_of_the_filesystem_that_holds_the_data(
+    install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install("mmlsquota", f"cat {DATA}/mmlsquota_table.txt")
+    mount(monkeypatch, tmp_path, "gpfs", "/dev/home")
+    assert probe("auto", tmp_path).probe().fullest == HOME
 
 
 def test_failing_command_is_a_failed_probe_with_its_words(install: Install, tmp_path: Path) -> None:
-    install("echo 'mmlsquota: 6027-1508 GPFS daemon is down' >&2; exit 2")
+    install("mmlsquota", "echo 'mmlsquota: 6027-1508 GPFS daemon is down' >&2; exit 2")
     for name in ("mmlsquota", "auto"):
         with pytest.raises(ProbeFailed, match="GPFS daemon is down"):
-            open_probe(name, tmp_path).probe()
+            probe(name, tmp_path).probe()
 
 
-def test_strange_output_is_a_failed_probe(install: Install, tmp_path: Path) -> None:
-    install("echo hello")
-    for name in ("mmlsquota", "auto"):
-        with pytest.raises(ProbeFailed, match="output of mmlsquota was not understood"):
-            open_probe(name, tmp_path, "work").probe()
+@pytest.mark.parametrize("name", ["mmlsquota", "lfs", "quota", "eos"])
+def test_strange_output_is_a_failed_probe(install: Install, tmp_path: Path, name: str) -> None:
+    install(name, "echo hello")
+    with pytest.raises(ProbeFailed, match=f"output of {name}.* was not understood"):
+        probe(name, tmp_path, "work").probe()
 
 
+@pytest.mark.parametrize("name", ["mmlsquota", "lfs", "quota", "eos", "du"])
 def test_hanging_command_is_a_failed_probe(
+    install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(f"production.space.{name}._TIMEOUT", 0.2)
+    install(name, "sleep 1000")
+    with pytest.raises(ProbeFailed, match=r"did not answer within 0\.2 s"):
+        open_probe(Asked(name, limit=100), tmp_path).probe()
+
+
+@pytest.mark.parametrize("name", ["mmlsquota", "lfs", "quota", "eos"])
+def test_missing_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ProbeFailed, match=f"`{name}` was not found"):
+        probe(name, tmp_path).probe()
+
+
+def test_quota_is_asked_for_the_filesystem_of_the_data_only(
     install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("production.space.mmlsquota._TIMEOUT", 0.2)
-    calls = install("sleep 1000")
-    with pytest.raises(ProbeFailed, match=r"did not answer within 0\.2 s"):
-        open_probe("mmlsquota", tmp_path).probe()
-    assert calls.read_text().splitlines() == ["-Y"]
+    calls = install("quota", f"cat {DATA}/quota/quota_over.txt; exit 1")  # above a limit
+    mount(monkeypatch, tmp_path, "nfs4", "fileserver:/export/mu2e/data")
+    name = "quota fileserver:/export/mu2e/data user mu2e"
+    for which in ("auto", "quota"):
+        assert sources(probe(which, tmp_path / "later").probe()) == [
+            f"{name}, above its soft limit, grace: 1795842531",
+            f"{name}, files",
+        ]
+    assert set(calls.read_text().splitlines()) == {f"-w -p -u -g -f {tmp_path}"}
+    calls.unlink()
+    mount(monkeypatch, tmp_path, "xfs", "/dev/sdb1")
+    probe("quota", tmp_path).probe()
+    assert calls.read_text() == "-w -p -u -g -f /dev/sdb1\n"
 
 
-def test_missing_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(ProbeFailed, match="`mmlsquota` was not found"):
-        open_probe("mmlsquota", tmp_path).probe()
+@pytest.mark.parametrize(
+    "said",
+    [
+        "quota: Mountpoint (or device) /data not found or has no quota enabled.",
+        "quota: Not all specified mountpoints are using quota.",
+        "quota: Cannot find mountpoint for device /dev/vda",
+        "quota: Error while getting quota from fileserver:/export for 1001: Connection refused",
+        "fileserver: RPC: Program not registered",
+    ],
+)
+def test_a_server_without_quotas_has_none(install: Install, tmp_path: Path, said: str) -> None:
+    install("quota", f"echo '{said}' >&2; exit 1")
+    space = probe("quota", tmp_path).probe()
+    assert sources(space)[0] == f"statvfs {tmp_path}"
+    assert space.remark.startswith("No quota is set on ")
 
 
-def test_auto_takes_the_quota_where_there_is_one(install: Install, tmp_path: Path) -> None:
-    install(f"cat {DATA}/mmlsquota_fields.txt")
-    assert open_probe("auto", tmp_path).probe() == fields()
+def test_quota_that_fails_is_a_failed_probe(install: Install, tmp_path: Path) -> None:
+    install("quota", "echo 'quota: fileserver: RPC: Timed out' >&2; exit 1")
+    with pytest.raises(ProbeFailed, match="fileserver: RPC: Timed out"):
+        probe("quota", tmp_path).probe()
+
+
+def test_lfs_is_asked_for_user_group_and_project(
+    install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = f"""case $1 in project) echo ' 1000 P {tmp_path}'; exit;; esac
+    cat {DATA}/quota/lfs_inexact.txt"""
+    calls = install("lfs", body)
+    mount(monkeypatch, tmp_path, "lustre", "10.0.0.1@tcp:/lustre")
+    space = probe("auto", tmp_path).probe()
+    assert space.fullest == Usage(1041408 * KIB, 5242880 * KIB, "lfs quota /fast usr mu2e")
+    assert "does not answer" in space.remark
+    assert calls.read_text().splitlines() == [
+        f"quota -u {os.getuid()} {tmp_path}",
+        f"quota -g {os.getgid()} {tmp_path}",
+        f"project -d {tmp_path}",
+        f"quota -p 1000 {tmp_path}",
+    ]
+
+
+def test_lfs_without_projects(install: Install, tmp_path: Path) -> None:
+    body = f"""case $1 in project) echo 'lfs: not supported' >&2; exit 95;; esac
+    cat {DATA}/quota/lfs_plain.txt"""
+    install("lfs", body)
+    space = probe("lfs", tmp_path).probe()
+    assert set(sources(space)) == {"lfs quota /lustre usr mu2e"}
+
+
+def test_eos_is_asked_for_the_node_above_the_data(install: Install, tmp_path: Path) -> None:
+    line = (DATA / "quota/eos_monitoring.txt").read_text().splitlines()[0]
+    own = line.replace("uid=mu2e", f"uid={os.getuid()}").replace("/eos/mu2e/user/", str(tmp_path))
+    calls = install("eos", f"echo '{own}'")
+    space = probe("eos", tmp_path / "later").probe()
+    assert space.fullest.fraction == pytest.approx(0.002)
+    assert calls.read_text() == f"-b quota ls -m -p {tmp_path}\n"
+
+
+def test_du_against_a_limit(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    both = open_probe(Asked("du", limit=10**6, files=10), data)
+    assert [limit.used for limit in both.probe().limits] == [0, 0]  # not there yet
+    (data / "raw").mkdir(parents=True)
+    (data / "raw/run").write_bytes(bytes(100_000))
+    (data / "raw/again").hardlink_to(data / "raw/run")
+    space, files = both.probe().limits
+    assert 100_000 <= space.used < 200_000
+    assert (space.limit, space.source) == (10**6, f"du {data}")
+    assert (files.used, files.limit, files.unit) == (3, 10, Unit.FILES)
+    assert len(open_probe(Asked("du", files=10), data).probe().limits) == 1
+
+
+@pytest.mark.parametrize("name", ["du", "command"])
+def test_what_is_missing_in_the_configuration_is_told(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"{name} needs .*: write .* into "):
+        probe(name, tmp_path)
+
+
+def test_a_command_of_ones_own(tmp_path: Path) -> None:
+    def own(text: str) -> Space:
+        return open_probe(Asked("command", command=("sh", "-c", text)), tmp_path).probe()
+
+    assert own("echo 5 100; echo 6 200 7 8").limits == (
+        Usage(5, 100, "sh"),
+        Usage(6, 200, "sh"),
+        Usage(7, 8, "sh, files", Unit.FILES),
+    )
+    assert own("echo 5 0").remark == "No quota is set on your quota: the whole filesystem counts"
+    with pytest.raises(ProbeFailed, match="did not print lines of 2 or 4 numbers"):
+        own("echo plenty")
+    with pytest.raises(ProbeFailed, match="exit code 3: no idea"):
+        own("echo no idea >&2; exit 3")
 
 
 @pytest.mark.parametrize("body", ["", f"cat {DATA}/mmlsquota_nolimits.txt"])
-def test_auto_takes_the_filesystem_where_no_quota_is_set(
-    install: Install, tmp_path: Path, body: str
+@pytest.mark.parametrize("name", ["auto", "mmlsquota"])
+def test_where_no_quota_is_set_the_filesystem_counts(
+    install: Install, tmp_path: Path, body: str, name: str
 ) -> None:
-    install(body)
-    assert open_probe("auto", tmp_path).probe().source == f"statvfs {tmp_path}"
-    with pytest.raises(NoQuotaSet, match="statvfs"):
-        open_probe("mmlsquota", tmp_path).probe()
+    install("mmlsquota", body)
+    space = probe(name, tmp_path).probe()
+    assert sources(space)[0] == f"statvfs {tmp_path}"
+    said = "No quota is set on the quota filesystems: the whole filesystem counts"
+    assert space.remark == said
 
 
+@pytest.mark.parametrize("kind", ["ext4", "lustre", "fuse.eosxd"])
 def test_auto_takes_the_filesystem_where_there_is_no_command(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
+    mount(monkeypatch, tmp_path, kind)
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert open_probe("auto", tmp_path).probe().source == f"statvfs {tmp_path}"
+    assert sources(probe("auto", tmp_path).probe())[0] == f"statvfs {tmp_path}"
 
 
 # --------------------------------------------------------------------------- the filesystem
 
 
 def test_statvfs_agrees_with_df(tmp_path: Path) -> None:
-    usage = open_probe("statvfs", tmp_path).probe()
+    usage = probe("statvfs", tmp_path).probe().limits[0]
     disk = shutil.disk_usage(tmp_path)
     assert usage.limit - usage.used == pytest.approx(disk.free, rel=0.05)
     assert usage.used == pytest.approx(disk.used, rel=0.05)
@@ -244,32 +290,32 @@ def test_directory_that_is_not_there_yet(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "later/raw")
     (tmp_path / "file").write_text("")
     for path in ("later/raw", "link", "link/more"):
-        source = open_probe("statvfs", tmp_path / path).probe().source
+        source = probe("statvfs", tmp_path / path).probe().limits[0].source
         assert source == f"statvfs {tmp_path}"
-    source = open_probe("statvfs", tmp_path / "file/raw").probe().source
+    source = probe("statvfs", tmp_path / "file/raw").probe().limits[0].source
     assert source == f"statvfs {tmp_path}/file"
 
 
 def test_relative_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert open_probe("statvfs", Path("later")).probe().source == f"statvfs {tmp_path}"
+    assert probe("statvfs", Path("later")).probe().limits[0].source == f"statvfs {tmp_path}"
 
 
 def test_directory_that_cannot_be_reached(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to("loop")
     with pytest.raises(ProbeFailed, match=f"The space on {tmp_path}/loop .* symbolic links"):
-        open_probe("statvfs", tmp_path / "loop").probe()
+        probe("statvfs", tmp_path / "loop").probe()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc is a filesystem without a size")
 def test_filesystem_without_a_size() -> None:
     with pytest.raises(ProbeFailed, match="does not tell its size"):
-        open_probe("statvfs", Path("/proc")).probe()
+        probe("statvfs", Path("/proc")).probe()
 
 
 # --------------------------------------------------------------------------- names
 
 
 def test_unknown_probe_lists_the_known_ones(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="'df' is not known; known: auto, mmlsquota, stat"):
-        open_probe("df", tmp_path)
+    with pytest.raises(ConfigurationError, match="'df' is not known; known: auto, mmlsquota, lfs"):
+        probe("df", tmp_path)

@@ -9,7 +9,13 @@ from pathlib import Path
 import pytest
 from ftp_server import TapeArchive, tape_archive, write_netrc
 
-from production.errors import ArchiveLoginRefused, ArchiveUnavailable, NetrcError, NotOnDisk
+from production.errors import (
+    ArchiveLoginRefused,
+    ArchiveUnavailable,
+    FileMissing,
+    NetrcError,
+    NotOnDisk,
+)
 from production.staging.archive import open_archive
 
 FILES = ["run02091.mid", "run02092.mid", "run02093.mid"]
@@ -104,9 +110,34 @@ def test_refused_login(server: TapeArchive, netrc: Path) -> None:
 
 
 @pytest.mark.parametrize("verb", ["SIZE", "RETR"])
-@pytest.mark.parametrize("code", ["450", "451", "452"])
+@pytest.mark.parametrize("code", ["450", "451"])
 def test_each_way_to_say_on_tape(server: TapeArchive, tmp_path: Path, verb: str, code: str) -> None:
     server.on_tape.clear()
     server.replies[verb] = f"{code} Offline."
     with pytest.raises(NotOnDisk, match="Offline"):
         fetch(server, FILES[0], tmp_path)
+
+
+def test_what_is_on_tape_is_told_in_one_go(server: TapeArchive) -> None:
+    archive = open_archive(server.url)
+    assert archive.look(FILES) == dict.fromkeys(FILES)  # it tells only when it is to send them
+    found = dict(archive.look([*FILES, "run09999.mid"]))
+    assert isinstance(found.pop("run09999.mid"), FileMissing)
+    server.replies["SIZE"] = "450 Offline."
+    found = dict(archive.look(FILES))
+    assert [str(trouble) for trouble in found.values()] == [
+        f"{file} is still on tape at 127.0.0.1 (450 Offline.)" for file in FILES
+    ]
+    assert server.connections == 1
+
+
+def test_trouble_with_one_file_does_not_hide_the_others(server: TapeArchive) -> None:
+    odd = "run\r\nPWD"  # no command can hold that: the transfer will tell
+    assert open_archive(server.url).look([*FILES[:2], odd]) == dict.fromkeys([*FILES[:2], odd])
+    assert server.said("PWD") == []
+
+
+def test_an_archive_that_goes_down_knows_nothing_of_tapes(server: TapeArchive) -> None:
+    server.replies["SIZE"] = "421 Going down."
+    with pytest.raises(ArchiveUnavailable):
+        open_archive(server.url).look(FILES)

@@ -17,6 +17,7 @@ PROJECT = Path(__file__).parent.parent
 OURS = {
     "production",
     "production.cli",
+    "production.cli.examples",
     "production.cli.parser",
     "production.cli.run_command",
     "production.errors",

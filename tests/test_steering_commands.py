@@ -128,3 +128,30 @@ def test_what_the_batch_system_could_never_do(lab: Experiment, words: list[str],
     assert manager.wait() == 2
     assert f"ERROR: {what}" in manager.said
     assert lab.rows("SELECT * FROM productions") == []
+
+
+def test_a_manager_leaves_its_jobs_to_the_next_one(lab: Experiment) -> None:
+    lab.hold("payload")
+    manager = lab.start("--nproc=2", "--nprep=1")
+    manager.until(lambda: len(lab.ledger("begin")) == 2, "the second job")
+    manager.until_it_says("... Success! (run 3)")
+    code, said = ask(lab, "leave")
+    assert code == 0
+    assert "Ends; its 2 jobs go on, and the next manager takes them over" in said
+    assert manager.wait() == 0
+    assert "Jobs of runs [1, 2] go on" in manager.said
+    assert lab.statuses() == "RRNNNNNN"
+    next_one = lab.finish()
+    assert "Adopted run: 1 " in next_one.said
+    assert lab.completions() == dict.fromkeys(RUNS, 1)
+
+
+def test_a_manager_that_leaves_breaks_its_transfers_off(lab: Experiment) -> None:
+    lab.open_archive(rate=20_000)  # bytes a second
+    manager = lab.start("--nproc=2", "--nprep=1")
+    manager.until(lambda: lab.partly_downloaded() > 0, "a transfer")
+    code, _ = ask(lab, "leave")
+    assert code == 0
+    assert manager.wait() == 0
+    assert set(lab.statuses()) == {"N"}
+    lab.check_nothing_under_way()

@@ -13,6 +13,7 @@ from importlib import import_module
 from io import TextIOWrapper
 from types import ModuleType
 
+from production.cli.examples import epilog
 from production.cli.parser import Parser
 from production.errors import Interrupted, ProductionError, UsageError
 
@@ -22,12 +23,21 @@ COMMANDS = {
     "datasets": "import, add or list the runs of datasets",
     "import": "take over a database of the 2014 or 2016 layout",
     "status": "show all productions and where their runs stand",
+    "watch": "show a production live, as --display does, without taking part",
+    "runs": "show runs, with what became of the latest attempt at each",
+    "failures": "show what has failed, grouped by reason, each with an example",
+    "stats": "show times, memory, waiting, throughput and sizes, by dataset or otherwise",
+    "plot": "draw progress, throughput, failures, wall times or occupancy",
+    "logs": "print the logs of a run, and follow them while its job runs",
+    "wait": "wait until a production has come so far",
+    "explain": "tell why nothing goes on, or why not a certain run, and what to do",
     "retry": "have failed runs (status E) tried again",
     "pause": "have managers begin nothing new for a while; running jobs go on",
     "resume": "end a pause",
     "queue": "move jobs that wait, and those to come, to another queue of the batch system",
     "set": "change how many jobs or runs, or how much space, managers use",
     "stop": "have managers begin nothing more, and end when their jobs have ended",
+    "leave": "have managers end, and leave their jobs to the next one that starts",
     "kill": "have managers cancel their jobs, return their runs, and end",
     "history": "show all attempts at runs, in all productions",
     "trace": "tell what an output was made from: the whole way back",
@@ -37,18 +47,22 @@ COMMANDS = {
     "restore": "make a database from a backup",
     "release": "give claims back that have no job yet",
     "recover": "show who holds runs, and take back what the dead have left",
+    "clean": "remove what dead managers have left on disk",
     "export": "write a production's runs as CSV or JSON",
     "vacuum": "give space in the database's file back",
     "migrate": "bring a database of an older version of this program up to date",
+    "man": "print the manual page of a command, or write all of them",
+    "completion": "print what bash, zsh or fish must read to complete command lines",
 }
 
-STEERING = ("pause", "resume", "queue", "set", "stop", "kill")  # one module for all of them
+# One module for all of them.
+STEERING = ("pause", "resume", "queue", "set", "stop", "leave", "kill")
 
 
 def command_parser(name: str, prog: str) -> tuple[Parser, ModuleType]:
     """The parser of a command, and its module."""
     command = import_module(f"production.cli.{'steer' if name in STEERING else name}_command")
-    parser = Parser(prog=prog, description=command.__doc__)
+    parser = Parser(prog=prog, description=command.__doc__, epilog=epilog(name))
     parser.set_defaults(command=name)
     command.arguments(parser)
     return parser, command
@@ -56,6 +70,10 @@ def command_parser(name: str, prog: str) -> tuple[Parser, ModuleType]:
 
 def main(argv: Sequence[str] | None = None, program: str = "production") -> int:
     """Run a command; returns the exit code.  Every foreseen failure ends as one line."""
+    if "_ARGCOMPLETE" in os.environ:  # started by a shell, for a TAB
+        from production.cli.completion import complete
+
+        complete(program)
     arguments = list(sys.argv[1:] if argv is None else argv)
     if isinstance(sys.stdout, TextIOWrapper):
         # A reason or a file name that the terminal cannot show must not end a production.

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from production.cli.parser import (
@@ -20,7 +18,7 @@ from production.cli.parser import (
     add_production,
     add_runs,
 )
-from production.errors import FilesAmiss, RecipeError
+from production.errors import FilesAmiss
 
 if TYPE_CHECKING:
     from production.audit.check import Audit, Found
@@ -48,6 +46,7 @@ def run(options: argparse.Namespace) -> int:
     """Do it."""
     from production import config as configuration
     from production.audit.check import Audit
+    from production.manager.leftovers import of_all
     from production.store import recorded
     from production.store.choice import RunChoice, choose_productions
     from production.store.connection import Database
@@ -65,7 +64,7 @@ def run(options: argparse.Namespace) -> int:
             audit = Audit(options.checksums, progress.add)
             found = [f for p in productions for f in _check(db, audit, p, chosen)]
         if not chosen:  # of a file that nobody has recorded it is not known of which run it is
-            found += _strays(db, audit, _places(db, productions, data))
+            found += _strays(db, audit, of_all(db, productions, data))
     _show(found, audit, options)
     if found:
         raise FilesAmiss(count=len(found))
@@ -83,21 +82,6 @@ def _check(
         for found in audit.check(production.label, names, finished):
             if recorded.is_finished(db, production, finished.run, finished.attempt):
                 yield found
-
-
-def _places(db: Database, productions: Sequence[Production], data: Path) -> list[Paths]:
-    """The names of files of each production, as the recipe says that it was started with."""
-    from production.manager.paths import Paths
-    from production.recipe.load import parse_recipe
-    from production.store.productions import database_id, recipe_text
-
-    places = []
-    for production in productions:
-        if text := recipe_text(db, production):
-            with suppress(RecipeError):  # of another version of this program
-                recipe = parse_recipe(text, Path(f"{production.type}.toml"))
-                places.append(Paths(data, production, recipe, database_id(db)))
-    return places
 
 
 def _strays(db: Database, audit: Audit, places: Sequence[Paths]) -> Iterator[Found]:

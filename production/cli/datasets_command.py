@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from production.cli.examples import epilog
 from production.cli.parser import add_database, add_output, converter, number, path
 
 
@@ -15,10 +16,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="read a run list",
         description="Read a run list: CSV with a header line; columns run and dataset, and as "
         "they exist tranche, quality, geometry, campaign. May be done again with a newer list.",
+        epilog=epilog("datasets import"),
     )
     import_.add_argument("file", metavar="FILE.csv", type=path, help="the run list")
     add = actions.add_parser(
-        "add", help="add runs by number", description="Add runs to a dataset by number."
+        "add",
+        help="add runs by number",
+        description="Add runs to a dataset by number.",
+        epilog=epilog("datasets add"),
     )
     add.add_argument("name", metavar="NAME", type=converter(_name), help="the dataset")
     from production.store.datasets import parse_runs
@@ -35,7 +40,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     add.add_argument("--geometry", metavar="G", help="of the apparatus")
     list_ = actions.add_parser(
-        "list", help="show the datasets", description="Show the datasets and what they hold."
+        "list",
+        help="show the datasets",
+        description="Show the datasets and what they hold.",
+        epilog=epilog("datasets list"),
     )
     add_output(list_)
     for action in (import_, add, list_):

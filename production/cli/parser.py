@@ -27,10 +27,13 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
 class Parser(argparse.ArgumentParser):
     """Raises UsageError instead of printing the usage and exiting."""
 
-    def __init__(self, prog: str | None = None, description: str | None = None) -> None:
+    def __init__(
+        self, prog: str | None = None, description: str | None = None, epilog: str | None = None
+    ) -> None:
         super().__init__(
             prog=prog,
             description=description,
+            epilog=epilog,
             allow_abbrev=False,
             add_help=False,
             formatter_class=_Formatter,

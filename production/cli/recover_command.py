@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -16,11 +15,8 @@ from production.errors import UsageError
 from production.units import parse_duration
 
 if TYPE_CHECKING:
-    from production.model import Orphan, Production
-    from production.store.connection import Database
+    from production.model import Orphan
     from production.store.holdings import Holding, TakenBack
-
-GLANCE = 2.0  # seconds between two looks for signs of life
 
 State = bool | None
 
@@ -55,14 +51,14 @@ def run(options: argparse.Namespace) -> int:
     """Do it."""
     from production.store.choice import choose_productions
     from production.store.connection import Database
-    from production.store.holdings import take_back, take_by_force
+    from production.store.holdings import take_back, take_by_force, watch
     from production.store.identity import this_process
 
     if options.force and options.manager is None:
         raise UsageError(text="--force needs --manager=ID: whose runs are to be taken")
     with Database(options.database, readonly=options.dry_run) as db:
         productions = choose_productions(db, options.production, options.version)
-        found, states = _watch(db, productions, options)
+        found, states = watch(db, productions, options.watch, options.manager)
         who = this_process()
         done: dict[int, TakenBack] = {}
         for index, holding in enumerate(found):
@@ -74,28 +70,6 @@ def run(options: argparse.Namespace) -> int:
                 done[index] = take_back(db, holding, who)
     _show(found, states, done, options.output)
     return 0
-
-
-def _watch(
-    db: Database, productions: Sequence[Production], options: argparse.Namespace
-) -> tuple[list[Holding], dict[int, State]]:
-    """Who holds runs and lives, seen as long as is wanted and needed."""
-    from production.store import holdings
-    from production.store.managers import LeaseWatch
-
-    watch = LeaseWatch()
-    deadline = time.monotonic() + options.watch
-    while True:
-        found = [
-            holding
-            for holding in holdings.holdings(db, productions)
-            if options.manager in {None, holding.holder.id}
-        ]
-        states = holdings.states(watch, found)
-        left = deadline - time.monotonic()
-        if None not in states.values() or left <= 0:
-            return found, states
-        time.sleep(min(GLANCE, left))
 
 
 def _is_within_reach(orphan: Orphan) -> bool:

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from production.cli.parser import add_database, add_output, converter, number, path, word
-from production.errors import DisplayUnavailable, RunsFailed
+from production.errors import DisplayUnavailable, ProductionError, RunsFailed
 from production.model import DEFAULT_QUALITY, Status
 from production.units import (
     parse_duration,
@@ -99,6 +99,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         metavar="BYTES",
         type=converter(parse_memory),
         help="Download at most so many bytes a second in all, such as 50M. (Default: no limit)",
+    )
+    parser.add_argument(
+        "--stage-timeout",
+        metavar="TIME",
+        type=converter(parse_duration),
+        help="A file that does not come from tape within that time is asked for again, and after "
+        "as long again the attempt has failed: 90m, 12h. (Default: 2h)",
     )
     parser.add_argument("--display", action="store_true", help="Use a ncurses display.")
     parser.add_argument(
@@ -255,12 +262,33 @@ def run(options: argparse.Namespace) -> int:
         session.db.on_wait = tell_of_waits(view)
         try:
             manager = session.start(view)
-            with _signals_to(manager, view):
+            with _end_is_told(manager.desk), _signals_to(manager, view):
                 manager.run()
         finally:
             view.close()
         _report(manager.desk)
     return 0
+
+
+@contextmanager
+def _end_is_told(desk: Desk) -> Iterator[None]:
+    """Those who do not look are told how the manager ended."""
+    try:
+        yield
+    except BaseException as error:
+        how = str(error) if isinstance(error, ProductionError) else type(error).__name__
+        _tell(desk, f"Ended: {how}")
+        raise
+    _tell(desk, _standing(desk))
+
+
+def _tell(desk: Desk, how: str) -> None:
+    notice = desk.notices.ended(how)
+    if notice is not None:
+        try:
+            desk.rooms.herald.send(notice)
+        except ProductionError as trouble:
+            desk.say(str(trouble), level="warning")
 
 
 def _view(options: argparse.Namespace) -> View:
@@ -270,10 +298,11 @@ def _view(options: argparse.Namespace) -> View:
         console = Console(options.output)
         if not options.display:
             return console
+        from production.cli.door import open_door
         from production.view.display import Display
 
         try:
-            return Display()
+            return Display(open_door(options.database, options.config))
         except DisplayUnavailable as error:
             console.message(str(error), level="warning")
             return console
@@ -313,12 +342,17 @@ def _signals_to(manager: Manager, view: View) -> Iterator[None]:
             signal.signal(signum, handler if first == math.inf else signal.SIG_IGN)
 
 
-def _report(desk: Desk) -> None:
-    """The closing line, and an error when runs of the production stand at E."""
+def _standing(desk: Desk) -> str:
     counts = desk.counts()
     stand = ", ".join(f"{counts[status]} {status}" for status in Status if status in counts)
     why = f"Ended: {desk.closing}" if desk.closing else "Nothing left to do here"
-    desk.say(f"{why}. {desk.production.label}: {stand}")
+    return f"{why}. {desk.production.label}: {stand}"
+
+
+def _report(desk: Desk) -> None:
+    """The closing line, and an error when runs of the production stand at E."""
+    counts = desk.counts()
+    desk.say(_standing(desk))
     if desk.trouble:
         raise desk.trouble
     if desk.closing:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -27,17 +28,22 @@ from production.errors import (
 )
 from production.job.orders import render_orders
 from production.manager.desk import Desk
+from production.manager.inputs import wanted
 from production.manager.loop import Manager
 from production.manager.paths import Paths
 from production.manager.plan import JobSettings, plan_job
 from production.manager.settings import Rooms, Settings
 from production.model import Claim, Production, Requirements, RunFilter
+from production.notify.channels import Channel, CommandChannel, Herald, MailChannel
+from production.notify.notices import NoticeRules
 from production.recipe.load import find_recipe, modules_file
-from production.recipe.model import Recipe
+from production.recipe.model import Files, Recipe
 from production.space.probe import open_probe
-from production.staging.archive import Archive, open_archive
+from production.staging.credentials import login_if_any
+from production.staging.places import Places, open_places
 from production.store import datasets, productions
 from production.store.connection import Database, utc_now
+from production.store.identity import current_user
 from production.store.runs import RunStore
 from production.view.base import View
 
@@ -92,11 +98,11 @@ class Session:
             return f"{production.label}: no run would be claimed"
         run = claim.run
         paths = self._paths(production)
-        inputs = {
-            given.name: paths.raw(claim)
-            / (given.file or self.settings.archive_file).expand({"run": run})
-            for given in self.recipe.archive_inputs
-        }
+        inputs: dict[str, Path | Files] = {}
+        if self.rooms.archive is not None:
+            for one in wanted(self.rooms.archive, self.recipe, self.settings.archive_file, run):
+                target = one.target(paths.raw(claim), one.file)
+                inputs[one.name] = Files([target]) if one.is_pattern else target
         if self.base is not None:
             made = productions.outputs(self.db, self.base.id, run)
             for given in self.recipe.base_inputs:
@@ -150,9 +156,10 @@ def open_session(options: argparse.Namespace, on_wait: Callable[[str], None]) ->
         batch.check(needs)
         rooms = Rooms(
             batch=batch,
-            probe=open_probe(config.space.probe, config.data, config.space.device),
+            probe=open_probe(config.space, config.data),
             archive=_archive(options, config, recipe),
             open_batch=open_,
+            herald=_herald(config),
         )
         job = JobSettings(
             config.environment.script,
@@ -222,9 +229,12 @@ def _settings(options: argparse.Namespace, config: Configuration) -> Settings:
             () if ANY_QUALITY in qualities else qualities,
         ),
         archive_file=config.archive.file,
-        stage_timeout=config.archive.stage_timeout,
+        stage_timeout=(
+            config.archive.stage_timeout if options.stage_timeout is None else options.stage_timeout
+        ),
         back_off=defaults.back_off,
         hold_timeout=defaults.hold_timeout,
+        notices=NoticeRules(config.notify.events, config.notify.every, config.notify.apart),
         **{
             name: chosen(name)  # type: ignore[arg-type]
             for name in (
@@ -256,13 +266,39 @@ def _requirements(options: argparse.Namespace, recipe: Recipe, system: str) -> R
     return replace(needs, **given, options=(*needs.options, *options.submit_option))
 
 
-def _archive(options: argparse.Namespace, config: Configuration, recipe: Recipe) -> Archive | None:
+def _herald(config: Configuration) -> Herald:
+    told = config.notify
+    channels: list[Channel] = [CommandChannel(told.command)] if told.command else []
+    if told.mail:
+        sender = told.sender or f"{current_user()}@{socket.gethostname()}"
+        channels.append(MailChannel(told.mail, sender, told.server, told.port, _mail_login))
+    return Herald(channels)
+
+
+def _mail_login(server: str) -> tuple[str, str] | None:
+    login = login_if_any(server)
+    return None if login is None else (login.user, login.password)
+
+
+def _archive(options: argparse.Namespace, config: Configuration, recipe: Recipe) -> Places | None:
     if not recipe.archive_inputs:
         return None
     limit = config.defaults.rate_limit if options.rate_limit is None else options.rate_limit
-    archive = open_archive(config.archive_url(), config.archive.timeout, limit)
-    archive.check()
-    return archive
+    locations = [
+        location
+        for given in recipe.archive_inputs
+        for location in given.locations or config.archive.file
+    ]
+    usual = config.archive_urls() if any(not one.place for one in locations) else ()
+    places = open_places(
+        usual,
+        locations,
+        timeout=config.archive.timeout,
+        rate_limit=limit,
+        checksums=config.archive.checksums,
+    )
+    places.check()
+    return places
 
 
 def _modules_text(

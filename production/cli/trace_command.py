@@ -23,10 +23,10 @@ from production.cli.parser import (
 from production.errors import ProductionError, UsageError
 
 if TYPE_CHECKING:
+    from production.locations import Location
     from production.model import RecordedFile
     from production.store.connection import Database
     from production.store.trace import Provenance
-    from production.templates import Template
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -88,7 +88,7 @@ def _find(options: argparse.Namespace, db: Database) -> Provenance:
 # --------------------------------------------------------------------------- what goes in
 
 
-def _inputs(made: Provenance, file: Template) -> dict[str, str]:
+def _inputs(made: Provenance, file: Sequence[Location]) -> dict[str, str]:
     """What was read, by its name in the recipe that the production was started with."""
     from production.recipe.load import parse_recipe
 
@@ -100,13 +100,23 @@ def _inputs(made: Provenance, file: Template) -> dict[str, str]:
         return {}
     outputs = {output.name: str(output.path) for output in made.base.outputs} if made.base else {}
     from_archive = {
-        given.name: f"{(given.file or file).expand({'run': made.run})} of the archive"
+        given.name: " or ".join(
+            _location(location, made.run) for location in given.locations or file
+        )
         for given in recipe.archive_inputs
     }
     from_base = {
         given.name: outputs[given.output] for given in recipe.base_inputs if given.output in outputs
     }
     return {**from_archive, **from_base}
+
+
+def _location(location: Location, run: int) -> str:
+    name = location.name.expand({"run": run})
+    if location.place is None:
+        return f"{name} of the archive"
+    address, question, query = location.place.partition("?")
+    return f"{address.rstrip('/')}/{name}{question}{query}"
 
 
 def _state(file: RecordedFile, checksums: bool) -> str:
@@ -121,7 +131,7 @@ def _state(file: RecordedFile, checksums: bool) -> str:
 # --------------------------------------------------------------------------- how it is shown
 
 
-def _lines(made: Provenance, options: argparse.Namespace, file: Template) -> list[str]:
+def _lines(made: Provenance, options: argparse.Namespace, file: Sequence[Location]) -> list[str]:
     lines = [f"run {made.run} in {made.production.label}, which is {made.status}"]
     for label, text in _facts(made):
         lines.append(f"  {label:10}{text}")
@@ -169,7 +179,9 @@ def _words(first: str | None, *others: tuple[str, str | None]) -> str:
     return " ".join([first or "(not known)", *found])
 
 
-def _json(made: Provenance, options: argparse.Namespace, file: Template) -> dict[str, object]:
+def _json(
+    made: Provenance, options: argparse.Namespace, file: Sequence[Location]
+) -> dict[str, object]:
     from dataclasses import asdict
 
     def files(recorded: Sequence[RecordedFile], checksums: bool) -> list[dict[str, object]]:

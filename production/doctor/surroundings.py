@@ -15,7 +15,7 @@ from production.batch.base import BatchSystem, choose, open_batch
 from production.config import FILE, Configuration
 from production.doctor.findings import Finding, error, note, ok, warning
 from production.errors import CommandError, ModulesUnreadable, ProductionError, RecipeError
-from production.model import JobHandle
+from production.model import JobHandle, Unit
 from production.recipe.load import find_recipe, known_recipes, modules_file
 from production.recipe.model import Recipe
 from production.space.probe import open_probe
@@ -47,7 +47,7 @@ _COMMANDS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 def check_login(config: Configuration) -> Iterator[Finding]:
     """The netrc file, for the archive of the configuration."""
     path = netrc_path()
-    if config.archive.url is None:
+    if not config.archive.url:
         what = f"no archive of raw files is named in {config.path}"
         yield note("archive", what, 'If you have one: [archive] url = "ftp://HOST/DIRECTORY"')
         try:
@@ -57,13 +57,15 @@ def check_login(config: Configuration) -> Iterator[Finding]:
         if objection:
             yield warning("netrc", f"{path}: {objection}", f"chmod 600 {path}")
         return
-    try:
-        archive = open_archive(config.archive.url, config.archive.timeout)
-        archive.check()
-    except ProductionError as problem:
-        yield error("netrc", str(problem), f"Write the login into {path}, then: chmod 600 {path}")
-    else:
-        yield ok("netrc", f"{path} has a login for {archive.host}, closed to others")
+    for url in config.archive.url:
+        try:
+            archive = open_archive(url, config.archive.timeout)
+            archive.check()
+        except ProductionError as problem:
+            remedy = f"Write the login into {path}, then: chmod 600 {path}"
+            yield error("netrc", str(problem), remedy)
+        else:
+            yield ok("netrc", f"{path} has a login for {archive.host}, closed to others")
 
 
 # --------------------------------------------------------------------------- space and clock
@@ -72,12 +74,17 @@ def check_login(config: Configuration) -> Iterator[Finding]:
 def check_space(config: Configuration, place: Path | None) -> Iterator[Finding]:
     """The quota or disk of the data directory, and room for the journal in ``place``, if any."""
     try:
-        usage = open_probe(config.space.probe, config.data, config.space.device).probe()
+        space = open_probe(config.space, config.data).probe()
     except ProductionError as problem:
         remedy = f'See [space] in {config.path}; probe = "statvfs" looks at the whole filesystem'
         yield error("space", f"{problem}: managers fetch nothing", remedy)
     else:
+        usage = space.fullest
         figures = f"{usage.used / 1e9:.1f} of {usage.limit / 1e9:.1f} GB used ({usage.source})"
+        if usage.unit is Unit.FILES:
+            figures = f"{usage.used} of {usage.limit} files used ({usage.source})"
+        if space.remark:
+            figures = f"{figures}; {space.remark}"
         if usage.fraction >= config.defaults.spacelim:
             what = f"{figures}: above the limit of {config.defaults.spacelim:.0%}"
             yield warning("space", f"{what}, nothing is fetched", "Make room, or raise --spacelim")

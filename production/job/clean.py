@@ -26,7 +26,7 @@ def discard_outputs(spool: Path, outputs: Iterable[OutputPlan]) -> None:
     job is gone, or was revoked.  Raises SpoolTrouble when something could not be removed.
     """
     for path in (*_published(spool), *(plan.temporary for plan in outputs)):
-        _unlink(path)
+        unlink(path)
 
 
 def discard_spool(spool: Path, done: Path) -> None:
@@ -40,7 +40,7 @@ def discard_spool(spool: Path, done: Path) -> None:
             shutil.rmtree(spool)  # says why something is left
     except OSError as error:
         raise SpoolTrouble(path=spool, what=error.strerror or error) from None
-    _unlink(done / spool.name)
+    unlink(done / spool.name)
 
 
 def remove_tree(directory: Path) -> None:
@@ -71,7 +71,8 @@ def _published(spool: Path) -> Iterator[Path]:
                 yield path
 
 
-def _unlink(path: Path) -> None:
+def unlink(path: Path) -> None:
+    """Remove a file, if it is there; raises SpoolTrouble."""
     try:
         path.unlink(missing_ok=True)
     except NotADirectoryError:

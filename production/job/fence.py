@@ -19,6 +19,15 @@ STARTED = "started"
 REVOKED = "revoked"
 
 
+def started_on(spool: Path) -> str:
+    """The node on which the attempt started; "" when it has not, or that cannot be seen."""
+    try:
+        notes = (spool / STARTED / "pid").read_text(errors="replace").split()
+    except OSError:
+        return ""
+    return notes[2] if len(notes) > 2 else ""
+
+
 def revoke(spool: Path) -> bool:
     """Forbid the attempt; True when from now on it cannot start any more.
 

@@ -14,6 +14,7 @@ from production.manager.rest import LONGEST_WAIT, Rest
 from production.manager.settings import Rooms, Settings
 from production.manager.work import BEFORE_JOB, Phase, Work
 from production.model import Change, Failed, Production, Released, Status
+from production.notify.notices import Notice, Notices
 from production.store import managers, productions
 from production.store.connection import Database
 from production.store.runs import RunStore
@@ -45,14 +46,19 @@ class Desk:
         self.may_claim = True  # whether it is worth asking the database for more runs
         self.paused = False  # nothing new is begun
         self.closing = ""  # why nothing new will be begun any more
+        self.leaving = False  # its jobs are left to the next manager
         self.trouble: ProductionError | None = None  # what the manager's end is to tell
         self.results = Results()
         self.lanes = {
-            name: Lane(name, self.results) for name in ("stage", "batch", "files", "probe")
+            name: Lane(name, self.results)
+            for name in ("stage", "batch", "files", "probe", "notify")
         }
         self.lanes["transfer"] = Lane("transfer", self.results, settings.transfers)
         self.lease_watch = managers.LeaseWatch()
         self.space_rest = Rest()
+        self.disk_is_full = False  # as the last probe tells: jobs cannot write what they make
+        self.notices = Notices(self.production.label, settings.notices)
+        self.said_of_notices = ""  # the last trouble with sending them
         self.said_to_wait: set[int] = set()  # managers that were named as still holding runs
         self.store: RunStore  # from the registration on
         self.due: dict[str, float] = {}  # when the loop is to turn at the latest (monotonic)
@@ -67,6 +73,20 @@ class Desk:
     def warn(self, trouble: ProductionError, outlook: str) -> None:
         """Tell the user of trouble that concerns more than one run, and what is done about it."""
         self.say(f"{str(trouble).rstrip('.')}. {outlook}", level="warning")
+
+    def tell(self, notice: Notice | None) -> None:
+        """Have those told who do not look; trouble with that is told once, and is no more."""
+
+        def told(result: Any) -> None:
+            if isinstance(result, BaseException) and not isinstance(result, ProductionError):
+                raise result
+            trouble = "" if result is None else str(result)
+            if trouble and trouble != self.said_of_notices:
+                self.say(trouble, level="warning")
+            self.said_of_notices = trouble
+
+        if notice is not None:
+            self.lanes["notify"].do(lambda: self.rooms.herald.send(notice), told)
 
     def wake_at(self, what: str, when: float | None) -> None:
         """Have the loop turn at ``when`` (monotonic) at the latest; None: no more for ``what``."""
@@ -162,10 +182,12 @@ class Desk:
                 last = work.claim.failures + 1 >= change.max_attempts
                 again = "no attempts left" if last else f"next try in {change.wait:.0f} s"
                 self.say(f"Failed run: {work.run}: {change.reason} ({again})", level="warning")
+                self.tell(self.notices.failed(work.run, change.reason))
             elif isinstance(change, Released):
                 self.say(f"Released run: {work.run}: {change.reason}")
             else:
                 self.say(f"Finished run: {work.run}")
+                self.tell(self.notices.finished())
             if self.works.get(work.run) is work:
                 del self.works[work.run]
             self.may_claim = True

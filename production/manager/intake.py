@@ -1,45 +1,37 @@
-"""The first half of the corridor: claims runs, has them staged, fetches input, minds the space."""
+"""The first half of the corridor: claims runs, has them staged, fetches their input."""
 
 from __future__ import annotations
 
 import os
 import time
 from collections.abc import Sequence
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from production.errors import (
     ArchiveUnavailable,
-    FileMissing,
     NetrcError,
     NoSpaceLeft,
     NotOnDisk,
-    ProbeFailed,
     ProductionError,
-    TransferError,
     TransferStopped,
-    file_trouble,
 )
+from production.job.clean import remove_tree
+from production.manager import inputs
 from production.manager.desk import Desk
-from production.manager.rest import Rest
+from production.manager.rest import PlaceRests
+from production.manager.room import MustWait, Room
 from production.manager.work import Phase, Work
-from production.model import Usage
-from production.staging.archive import Archive
+from production.recipe.model import Files
+from production.staging.one_fetch import BeingFetched, Fetching
+from production.staging.places import Places
 from production.store import productions
 
 # Seconds after which the tape is asked for once more: an archive may have forgotten the request,
 # or have needed the place on its disk before the file's turn came.
 STAGE_EVERY = 600.0
 
-
-class Space(StrEnum):
-    """What is known about the space."""
-
-    UNKNOWN = "unknown"  # not asked yet
-    OK = "ok"
-    SHORT = "short"  # over the limit: nothing new until there is room
-    FAILED = "failed"  # the probe failed: nothing new until it answers
+_OTHER = "waits for a download"  # by another manager
 
 
 class Intake:
@@ -47,16 +39,22 @@ class Intake:
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
-        self.usage: Usage | None = None
-        self._space = Space.UNKNOWN
-        self._archive_rest = Rest()
+        self.room = Room(desk)
+        self._fetching = Fetching(desk.paths.fetching)
+        self._see_again = 0.0  # monotonic; whether files have come from tape
+        results = desk.results
+        rests = PlaceRests(
+            desk.settings.pause,
+            lambda error: results.put(lambda: self._place_is_down(error)),
+        )
+        if desk.rooms.archive is not None:
+            desk.rooms.archive.watch = rests
 
     def look(self) -> None:
         """Once a cycle: ask for the space, and let more be claimed."""
         self._desk.may_claim = True
-        lane = self._desk.lanes["probe"]
-        if not lane.busy:
-            lane.do(self._desk.rooms.probe.probe, self._probed)
+        self.room.look()
+        self._look_for_arrivals()
 
     def advance(self) -> None:
         """Each turn: whatever can be done now."""
@@ -64,7 +62,7 @@ class Intake:
         downloads = bool(self._desk.paths.recipe.archive_inputs)
         if self._desk.paused or self._desk.closing:
             return
-        if self._space is Space.OK or (self._space is Space.FAILED and not downloads):
+        if self.room.may_begin(downloads=downloads):
             self._claim()
             self._fetch()
 
@@ -73,6 +71,9 @@ class Intake:
     def _claim(self) -> None:
         desk = self._desk
         free = desk.settings.nproc + desk.settings.nprep - len(desk.works)
+        downloads = bool(desk.paths.recipe.archive_inputs)
+        if not downloads:
+            free = self.room.places(free)
         if free <= 0 or not desk.may_claim or desk.space_rest.resting:
             return
         desk.may_claim = False
@@ -88,8 +89,12 @@ class Intake:
         wanted = [work for work in new if work.phase is Phase.CLAIMED]
         if wanted:
             desk.say(f"Staging runs: {[work.run for work in wanted]}")
+            places = desk.rooms.archive
             for work in wanted:
                 work.staging = True  # or its first download would be too early
+                if places is not None:
+                    usual = desk.settings.archive_file
+                    work.wanted = inputs.wanted(places, work.paths.recipe, usual, work.run)
             self._stage(wanted)
 
     def _find_base_inputs(self, work: Work) -> None:
@@ -106,74 +111,123 @@ class Intake:
                     return
                 work.inputs[wanted.name] = path
         if not recipe.archive_inputs:
+            self.room.promise(work)
             work.move(Phase.READY)
 
-    def _archive_files(self, work: Work) -> dict[str, str]:
-        """Names in the archive by the names of the recipe's inputs."""
-        default = self._desk.settings.archive_file
-        return {
-            wanted.name: (wanted.file or default).expand({"run": work.run})
-            for wanted in work.paths.recipe.archive_inputs
-        }
+    def _look_for_arrivals(self) -> None:
+        """Ask, in one go, which of the files that were on tape have come to the archive's disk."""
+        on_tape = [
+            work
+            for work in self._desk.works.values()
+            if work.phase is Phase.CLAIMED and not work.staging and work.arrived is None
+        ]
+        lane = self._desk.lanes["stage"]
+        if on_tape and not lane.busy and time.monotonic() >= self._see_again:
+            self._see(on_tape, ask=False)
 
     def _stage(self, works: Sequence[Work]) -> None:
-        archive = self._desk.rooms.archive
-        if archive is None:
-            return
-        files = [file for work in works for file in self._archive_files(work).values()]
+        """Ask for the tapes of all of them, and see which are not needed."""
+        now = time.monotonic()
+        longest = self._desk.settings.stage_timeout
         for work in works:
-            work.stage_again = time.monotonic() + STAGE_EVERY
+            work.stage_again = now + min(STAGE_EVERY, longest)
+            if work.waits_since is not None and now - work.waits_since >= longest:
+                work.last_asked = work.last_asked or now
+        self._see(works, ask=True)
 
-        def staged(result: Any) -> None:
-            for work in works:
-                work.staging = False
-            if isinstance(result, ArchiveUnavailable | NetrcError):
-                self._rest(result)
-            elif isinstance(result, BaseException) and not isinstance(result, TransferError):
-                raise result
+    def _see(self, works: Sequence[Work], *, ask: bool) -> None:
+        places = self._desk.rooms.archive
+        if places is None:
+            return
+        runs = [(work.wanted, work.found) for work in works]
+        self._desk.lanes["stage"].do(
+            lambda: inputs.see(places, runs, ask=ask), lambda result: self._seen(works, result)
+        )
 
-        self._desk.lanes["stage"].do(lambda: archive.stage(files), staged)
+    def _seen(self, works: Sequence[Work], result: Any) -> None:
+        if isinstance(result, BaseException):
+            raise result
+        self._see_again = time.monotonic() + self._patience
+        for work, sight in zip(works, result, strict=True):
+            work.staging = False
+            if work.phase is not Phase.CLAIMED:
+                continue
+            work.found = sight.found
+            if sight.on_tape:
+                self._is_on_tape(work, sight.on_tape)
+            elif isinstance(sight.trouble, ArchiveUnavailable | NetrcError):
+                work.stage_again = self._see_again
+            else:  # whatever else is wrong, the transfer will tell
+                work.arrived = time.monotonic()
+                work.waits_for = ""
+
+    def _is_on_tape(self, work: Work, trouble: NotOnDisk) -> None:
+        """It was asked for again when the time-out was over, and may take as long once more."""
+        now = time.monotonic()
+        work.arrived = None
+        work.waits_for = "waits for tape"
+        work.waits_since = work.waits_since or now
+        longest = self._desk.settings.stage_timeout
+        if work.last_asked is not None and now - work.last_asked >= longest:
+            self._desk.fail(work, f"{trouble}; it did not arrive within the stage time-out")
+
+    @property
+    def _patience(self) -> float:
+        """Seconds between two questions about the same file."""
+        return max(1.0, self._desk.settings.pause)
 
     # ----------------------------------------------------------------- fetch
 
     def _fetch(self) -> None:
-        """Start transfers: first of the runs that are not known to be on tape still."""
+        """Start transfers, in the order in which files came to the archive's disk."""
         desk = self._desk
-        archive = desk.rooms.archive
+        places = desk.rooms.archive
         works = desk.works.values()
         waiting = [work for work in works if work.phase is Phase.CLAIMED and not work.staging]
-        if archive is None or not waiting or self._archive_rest.resting:
+        if places is None or not waiting:
             return
         now = time.monotonic()
         if overdue := [work for work in waiting if work.stage_again <= now]:
             self._stage(overdue)
-        waiting.sort(key=lambda work: work.not_before)  # else in the order of their claims
+        ready = [work for work in waiting if work.arrived is not None]
+        later = [work.not_before for work in ready if work.not_before > now]
+        desk.wake_at("fetch", min(later, default=None))
+        # What was begun comes first; of those that came together from tape, the one that is needed
+        # first: in the order of their claims.
+        ready.sort(key=lambda work: (not work.done, work.arrived))
         free = desk.settings.transfers - sum(work.phase is Phase.FETCHING for work in works)
-        for work in waiting[: max(free, 0)]:
-            if work.not_before > now:
-                desk.wake_at("fetch", work.not_before)
+        for work in ready:
+            if free <= 0:
                 return
-            self._begin(work, archive)
+            if work.not_before <= now and self.room.admit(work):
+                free -= 1
+                self._begin(work, places)
 
-    def _begin(self, work: Work, archive: Archive) -> None:
+    def _begin(self, work: Work, places: Places) -> None:
         """Start the transfer of one run's files."""
         desk = self._desk
         work.move(Phase.FETCHING)
-        files = self._archive_files(work)
         directory = work.paths.raw(work.claim)
 
-        def progress(done: int, total: int | None) -> None:
+        def progress(target: Path, done: int, total: int | None) -> None:
+            self.room.expect(work, str(target), done, total)
             desk.results.put(lambda: self._show(work, done, total))
 
-        def fetch() -> dict[str, Path]:
+        def fetch() -> dict[str, Path | Files]:
             try:
-                directory.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise file_trouble(directory, error) from None
-            got = {name: directory / Path(file).name for name, file in files.items()}
-            for name, file in files.items():
-                archive.fetch(file, got[name], progress, work.stop)
-            return got
+                return inputs.fetch(
+                    places,
+                    work.wanted,
+                    work.found,
+                    directory,
+                    f"{work.paths.workspace} {work.run}",
+                    self._fetching,
+                    progress,
+                    work.stop,
+                )
+            except MustWait:
+                remove_tree(directory)
+                raise
 
         desk.lanes["transfer"].do(fetch, lambda result: self._fetched(work, result))
 
@@ -191,16 +245,19 @@ class Intake:
         if work.phase is not Phase.FETCHING or isinstance(result, TransferStopped):
             return  # somebody else's now
         work.move(Phase.CLAIMED)
-        if not isinstance(result, BaseException) or isinstance(result, NotOnDisk | FileMissing):
-            self._archive_rest.over()  # it knows its files again
         if isinstance(result, NotOnDisk):
-            work.waits_since = work.waits_since or time.monotonic()
-            if time.monotonic() - work.waits_since > desk.settings.stage_timeout:
-                desk.fail(work, f"{result}; it did not arrive within the stage time-out")
-            else:
-                work.not_before = time.monotonic() + max(1.0, desk.settings.pause)
+            work.not_before = time.monotonic() + self._patience
+            self._is_on_tape(work, result)
         elif isinstance(result, ArchiveUnavailable | NetrcError):
-            self._rest(result)
+            work.arrived = None
+        elif isinstance(result, BeingFetched):
+            self.room.put_off(work)
+            work.not_before = time.monotonic() + self._patience
+            if work.waits_for != _OTHER:
+                work.waits_for = _OTHER
+                desk.say(f"Run {work.run}: another manager is downloading its file")
+        elif isinstance(result, MustWait):
+            self.room.put_off(work)
         elif isinstance(result, NoSpaceLeft):
             desk.no_room(work, result)
         elif isinstance(result, ProductionError):
@@ -211,46 +268,11 @@ class Intake:
             desk.say(f"... Success! (run {work.run})")
             work.inputs.update(result)
             work.fetched = True
+            self.room.fetched(work)
             work.move(Phase.READY)
 
-    def _rest(self, error: ProductionError) -> None:
-        """Leave the archive alone; when it is back it may have forgotten what to stage."""
+    def _place_is_down(self, error: ProductionError) -> None:
+        """When it is back it may have forgotten what to stage."""
         for work in self._desk.works.values():
-            work.stage_again, work.waits_since = 0.0, None
-        if self._archive_rest.begin(self._desk.settings.pause):
-            self._desk.warn(error, "Will try again later.")
-
-    # ----------------------------------------------------------------- space
-
-    def _probed(self, result: Any) -> None:
-        before = self._space
-        say = self._desk.say
-        if isinstance(result, ProbeFailed):
-            self.usage, self._space = None, Space.FAILED
-            if before is not Space.FAILED:
-                self._desk.warn(result, "Nothing new is downloaded meanwhile.")
-            return
-        if isinstance(result, BaseException):
-            raise result
-        limit = self._desk.settings.spacelim
-        self.usage = result
-        self._space = Space.OK if result.fraction < limit else Space.SHORT
-        if self._space is Space.SHORT:
-            what = (
-                f"Disk space is short: {result.fraction:.0%} of it is used "
-                f"({result.source}), the limit is {limit:.0%}"
-            )
-            self._give_back(what)
-            if before is not Space.SHORT:
-                rest = "Nothing new is downloaded until there is room; running jobs go on."
-                say(f"{what}. {rest}", level="warning")
-        elif before is Space.SHORT:
-            say("Disk space has become available.")
-
-    def _give_back(self, reason: str) -> None:
-        """Return the claims that take no space yet."""
-        for work in list(self._desk.works.values()):
-            if work.phase in {Phase.CLAIMED, Phase.FETCHING} or (
-                work.phase is Phase.READY and not work.fetched
-            ):
-                self._desk.release(work, reason)
+            work.stage_again, work.waits_since, work.last_asked = 0.0, None, None
+        self._desk.warn(error, "Will try again later.")

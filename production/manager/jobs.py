@@ -186,6 +186,7 @@ class Jobs:
         now = time.monotonic()
         for work in (*result.ended, *result.gone):
             work.missing_since = work.missing_since or now
+            work.met_full_disk |= self._desk.disk_is_full
             work.why = work.given_up or result.reasons.get(work.name, work.why)
         self._cancel(result.requeued)  # they would only find that they were started before
         for work in result.ended:
@@ -207,6 +208,10 @@ class Jobs:
             work.missing_since = None
             if work not in result.held:
                 work.held_since = None
+            if work.pending and work not in result.pending and work.phase is Phase.RUNNING:
+                work.since = now  # it has waited until now
+            work.pending = work in result.pending
+            work.host = work.host or result.hosts.get(work.name, "")
             if work.phase is Phase.SUBMITTING:  # the answer to its submission never came
                 self._record_submission(work)
 
@@ -259,6 +264,8 @@ class Jobs:
             return
         if isinstance(result, BaseException):
             raise result
+        if isinstance(result, Failed) and work.met_full_disk:
+            result = Released(result.claim, f"the disk was full: {result.reason}")
         if not isinstance(result, Released):
             self._record_submission(work)
         self._desk.conclude(work, result)

@@ -22,10 +22,11 @@ from production.manager.desk import Desk
 from production.manager.intake import Intake
 from production.manager.jobs import Jobs
 from production.manager.steering import Steering
+from production.manager.survey import Survey
 from production.store import managers
 from production.store.identity import this_process
 from production.store.runs import RunStore
-from production.view.base import RunLine, Snapshot, tell_of_waits
+from production.view.base import Snapshot, tell_of_waits
 
 REPAIR_EVERY = 30.0  # seconds between looks for dead managers
 SNAPSHOT_EVERY = 1.0  # seconds
@@ -43,6 +44,7 @@ class Manager:
         self._intake = Intake(desk)
         self._jobs = Jobs(desk)
         self._steering = Steering(desk, self.interrupt)
+        self._survey = Survey(desk.db, desk.production)
         self._signum: int | None = None
 
     def run(self) -> None:
@@ -65,6 +67,9 @@ class Manager:
                 desk.flush()
                 if self._nothing_left():
                     break
+                if desk.leaving:
+                    recovery.leave(desk)
+                    return
                 desk.results.deliver(min(desk.due.values()) - time.monotonic())
             recovery.sweep(desk)
             managers.sign_off(db, who)
@@ -125,10 +130,10 @@ class Manager:
 
     def _snapshot(self) -> Snapshot:
         desk = self.desk
-        now = time.monotonic()
-        lines = tuple(
-            RunLine(w.run, w.phase.value, now - w.since, w.done, w.total, w.job or "")
-            for w in desk.works.values()
+        return self._survey.snapshot(
+            desk.works.values(),
+            usage=self._intake.room.usage,
+            spacelim=desk.settings.spacelim,
+            manager=desk.store.manager,
+            paused=desk.paused,
         )
-        usage, limit = self._intake.usage, desk.settings.spacelim
-        return Snapshot(desk.production, desk.counts(), usage, limit, lines)

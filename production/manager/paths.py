@@ -5,6 +5,7 @@ Below the user's data directory::
     tree/v4/tree02091.root                 outputs, as the recipe's templates say
     log/v4/alcapana.run02091.out|.err      logs; of a failed attempt: .attempt2.out|.err
     raw/alcapana_v4.<db>/run02091.a2/      inputs of one attempt while it lasts
+    raw/fetching/                          who is downloading which file, for all productions
     spool/alcapana_v4.<db>/run02091.a2/    what its job is told and leaves behind
     spool/alcapana_v4.<db>/done/           one empty file for each job that has ended
 
@@ -45,6 +46,11 @@ class Paths:
     def raw(self, claim: Claim) -> Path:
         """Directory for the attempt's inputs."""
         return self.data / "raw" / self.workspace / _attempt_name(claim)
+
+    @property
+    def fetching(self) -> Path:
+        """Where managers tell each other what they are downloading."""
+        return self.data / "raw" / "fetching"
 
     def spool(self, claim: Claim) -> Path:
         """The attempt's spool directory."""

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from production.manager.paths import Paths
 from production.model import Claim, JobOrder, Requirements
+from production.recipe.model import Files
 
 MODULES_NAME = "modules"
 
@@ -28,7 +29,7 @@ class JobSettings:
 
 
 def plan_job(
-    paths: Paths, claim: Claim, inputs: Mapping[str, Path], settings: JobSettings
+    paths: Paths, claim: Claim, inputs: Mapping[str, Path | Files], settings: JobSettings
 ) -> JobOrder:
     """The order for one attempt at one run; ``inputs`` by their names in the recipe."""
     recipe = paths.recipe
@@ -49,7 +50,11 @@ def plan_job(
         spool=spool,
         script=recipe.script,
         arguments=recipe.job_arguments(fields, settings.options),
-        variables={**settings.variables, **recipe.job_variables(fields)},
+        variables={
+            **{f"INPUT_{name.upper()}": str(files) for name, files in inputs.items()},
+            **settings.variables,
+            **recipe.job_variables(fields),
+        },
         environment=settings.environment,
         outputs=outputs,
         stdout=stdout,

@@ -174,7 +174,11 @@ def roll_back(desk: Desk, cause: BaseException) -> None:
         cancelled = _cancel(desk)
         desk.flush()
         works = list(desk.works.values())
-        _record(desk, works, stuck or not cancelled)
+        if left := _record(desk, works, stuck or not cancelled):
+            desk.say(
+                f"Runs {left} could not be cancelled; the next manager that starts takes them over",
+                level="warning",
+            )
         managers.sign_off(desk.db, desk.store.manager)
     except Exception as error:  # noqa: BLE001 - whatever it is, it must not hide the cause
         desk.say(
@@ -182,6 +186,23 @@ def roll_back(desk: Desk, cause: BaseException) -> None:
             "of their jobs that run go on; the next manager that starts takes them over.",
             level="error",
         )
+
+
+def leave(desk: Desk) -> None:
+    """End at once: runs without a job are returned, jobs are left to the next manager.
+
+    A job that has ended by now is recorded.  What cannot be done now is as after a crash.
+    """
+    desk.db.patience = LOCK_SECONDS
+    try:
+        _stop_lanes(desk)
+        let_go_of_lost(desk)
+        desk.flush()
+        if left := _record(desk, list(desk.works.values()), uncertain=True):
+            desk.say(f"Jobs of runs {left} go on; the next manager that starts takes them over")
+        managers.sign_off(desk.db, desk.store.manager)
+    except ProductionError as error:
+        desk.say(f"{error} The next manager that starts repairs what is left.", level="error")
 
 
 def let_go_of_lost(desk: Desk) -> None:
@@ -197,7 +218,7 @@ def _stop_lanes(desk: Desk) -> bool:
     for work in desk.works.values():
         work.stop.set()
     deadline = time.monotonic() + STOP_SECONDS
-    lanes = [lane for name, lane in desk.lanes.items() if name != "probe"]
+    lanes = [lane for name, lane in desk.lanes.items() if name not in {"probe", "notify"}]
     while any(lane.busy for lane in lanes) and time.monotonic() < deadline:
         with contextlib.suppress(Exception):  # the roll-back has one cause already
             desk.results.deliver(0.1)
@@ -225,8 +246,8 @@ def _may_have_job(work: Work) -> bool:
     return work.phase in phases and os.path.isdir(work.spool)  # noqa: PTH112 - may not raise
 
 
-def _record(desk: Desk, works: list[Work], uncertain: bool) -> None:
-    """Return what was not finished, keep what was."""
+def _record(desk: Desk, works: list[Work], uncertain: bool) -> list[int]:
+    """Return what was not finished, keep what was; the runs that are left as they are."""
     changes: list[Change] = []
     for work in works:
         try:
@@ -246,11 +267,7 @@ def _record(desk: Desk, works: list[Work], uncertain: bool) -> None:
                 settle.discard_spool(work)
     left = [work.run for work in works if work.claim not in over and work.claim not in lost]
     desk.say(f"Aborting runs: {released}")
-    if left:
-        desk.say(
-            f"Runs {left} could not be cancelled; the next manager that starts takes them over",
-            level="warning",
-        )
+    return left
 
 
 def _last_change(work: Work, uncertain: bool) -> list[Change]:

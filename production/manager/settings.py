@@ -6,11 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from production.batch.base import BatchSystem
+from production.locations import Location, parse_locations
 from production.model import RunFilter
+from production.notify.channels import Herald
+from production.notify.notices import NoticeRules
 from production.space.probe import Probe
-from production.staging.archive import Archive
+from production.staging.places import Places
 from production.store.managers import LEASE
-from production.templates import Template, parse_path
 
 
 @dataclass(frozen=True)
@@ -18,7 +20,7 @@ class Settings:
     """How a manager works; the defaults are those of 2014 where there were any."""
 
     filter: RunFilter = field(default_factory=RunFilter)
-    archive_file: Template = parse_path("run%05d.mid", ("run",))  # noqa: RUF009 - immutable
+    archive_file: tuple[Location, ...] = parse_locations("run%05d.mid")
     pause: float = 5.0  # seconds between looks at jobs and space
     nproc: int = 10  # jobs at a time
     nprep: int = 5  # runs to have ready besides
@@ -32,6 +34,7 @@ class Settings:
     hold_timeout: float = 600.0  # seconds that a job may be held by its batch system
     max_submit_rate: float | None = None  # jobs a second
     max_failures: int | float = 20  # jobs in a row, or a fraction of all (FailureWatch)
+    notices: NoticeRules = field(default_factory=NoticeRules)
 
 
 @dataclass(frozen=True)
@@ -40,5 +43,6 @@ class Rooms:
 
     batch: BatchSystem
     probe: Probe
-    archive: Archive | None  # None: the recipe needs none
+    archive: Places | None  # None: the recipe needs none
     open_batch: Callable[[str], BatchSystem]  # for jobs that another manager submitted
+    herald: Herald = field(default_factory=Herald)  # tells those who do not look

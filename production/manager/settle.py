@@ -23,7 +23,7 @@ from production.errors import (
     file_trouble,
 )
 from production.job import clean
-from production.job.fence import REVOKED, revoke
+from production.job.fence import REVOKED, revoke, started_on
 from production.job.orders import write_orders
 from production.job.record import RECORD, read_record
 from production.job.verdict import judge, lost, was_ended_from_outside
@@ -50,6 +50,8 @@ class Look:
     gone: Sequence[Work]  # no record, and the batch system does not know them
     known: Sequence[Work]  # pending, held or running
     held: Collection[Work] = ()  # do not go on by themselves
+    pending: Collection[Work] = ()  # have not started
+    hosts: Mapping[str, str] = field(default_factory=dict)  # nodes of others, by name
     killed: Collection[Work] = ()  # of ``ended``: from outside, and it is not known yet why
     requeued: Collection[Work] = ()  # of ``killed``: the batch system would start them again
     # Why jobs of ``gone`` and ``killed`` ended and those of ``held`` are, by name.
@@ -113,7 +115,17 @@ def look(works: Sequence[Work], ask: bool) -> Look:
     requeued = frozenset(work for work in killed if states.get(work.name) in waiting)
     put_back = "put back into its queue to be started again"
     reasons = {work.name: put_back for work in requeued} | _reasons([*gone, *killed, *held])
-    return Look(ended, gone, known, frozenset(held), frozenset(killed), requeued, reasons)
+    return Look(
+        ended,
+        gone,
+        known,
+        frozenset(held),
+        pending=frozenset(of[JobState.PENDING]),
+        hosts={work.name: started_on(work.spool) for work in of[JobState.RUNNING] if not work.host},
+        killed=frozenset(killed),
+        requeued=requeued,
+        reasons=reasons,
+    )
 
 
 def _wants_a_reason(work: Work) -> bool:

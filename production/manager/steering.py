@@ -36,6 +36,7 @@ class Steering:
             "spacelim": self._set_space_limit,
             "queue": self._queue,
             "stop": self._stop,
+            "leave": self._leave,
             "kill": self._kill,
         }
 
@@ -66,8 +67,9 @@ class Steering:
 
     # ----------------------------------------------------------------- what can be asked
 
-    def _pause(self, _: Request) -> Answer:
+    def _pause(self, request: Request) -> Answer:
         self._desk.paused = True
+        self._desk.tell(self._desk.notices.paused(f"by user {request.user} on {request.host}"))
         return Answer(True, f"Paused: nothing new is begun; {self._jobs()} jobs go on")
 
     def _resume(self, _: Request) -> Answer:
@@ -98,6 +100,13 @@ class Steering:
         self._desk.close(f"stopped by user {request.user} on {request.host}")
         return Answer(
             True, f"Begins nothing more, and ends when its {self._jobs()} jobs have ended"
+        )
+
+    def _leave(self, request: Request) -> Answer:
+        self._desk.leaving = True
+        self._desk.closing = f"left by user {request.user} on {request.host}"
+        return Answer(
+            True, f"Ends; its {self._jobs()} jobs go on, and the next manager takes them over"
         )
 
     def _kill(self, _: Request) -> Answer:

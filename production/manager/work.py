@@ -11,8 +11,10 @@ from functools import cached_property
 from pathlib import Path
 
 from production.batch.base import BatchSystem
+from production.manager.inputs import Found, Wanted
 from production.manager.paths import Paths
 from production.model import Claim, JobHandle, JobOrder
+from production.recipe.model import Files
 
 
 class Phase(StrEnum):
@@ -42,19 +44,28 @@ class Work:
     phase: Phase = Phase.CLAIMED
     since: float = field(default_factory=time.monotonic)  # in this phase
     waits_since: float | None = None  # for its tape
-    inputs: dict[str, Path] = field(default_factory=dict)
+    wanted: tuple[Wanted, ...] = ()  # of the archive
+    found: Found | None = None  # which files those are; None: not known yet
+    arrived: float | None = None  # monotonic; since then nothing is known to be on tape still
+    inputs: dict[str, Path | Files] = field(default_factory=dict)
     staging: bool = False  # its tape is being asked for, for the first time
     stage_again: float = 0.0  # monotonic; ask for its tape then
+    last_asked: float | None = None  # monotonic; when it was asked for again after the time-out
     fetched: bool = False  # bytes from the archive are on disk
     not_before: float = 0.0  # monotonic; tape not ready: ask again then
     done: int = 0  # bytes fetched
     total: int | None = None
+    sizes: dict[str, int] = field(default_factory=dict)  # bytes of its files, as the archive told
+    waits_for: str = ""  # why it is not being fetched yet
     order: JobOrder | None = None  # what its job is told, until it is submitted
     job: str | None = None  # the batch system's id
     submitted: bool = False  # recorded as R
+    pending: bool = False  # its job waits in the batch system, as that said last
+    host: str = ""  # the node of its job, once that has started
     adopted: bool = False  # its job was submitted by a manager that is gone
     trouble: str = ""  # what was said about it last
     missing_since: float | None = None  # when the batch system first did not know the job
+    met_full_disk: bool = False  # the disk was full when its job was seen to have ended
     held_since: float | None = None  # when the batch system first said that the job is held
     why: str = ""  # how its job ended, as the batch system tells
     given_up: str = ""  # why its job was cancelled by this manager

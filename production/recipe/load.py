@@ -11,6 +11,7 @@ from pathlib import Path
 
 from production import toml
 from production.errors import ModulesUnreadable, RecipeError, UnknownRecipe
+from production.locations import parse_locations
 from production.model import Requirements
 from production.recipe.model import (
     FIXED_COLUMNS,
@@ -115,8 +116,11 @@ def _is_recipe(file: Path) -> bool:
 # --------------------------------------------------------------------------- reading
 
 
-def parse_recipe(text: str, path: Path) -> Recipe:
-    """The recipe ``text`` of the file ``path``; RecipeError names the line of what is wrong."""
+def parse_recipe(text: str, path: Path, *, recorded: bool = False) -> Recipe:
+    """The recipe ``text`` of the file ``path``; RecipeError names the line of what is wrong.
+
+    ``recorded``: as a production was started with it; its script need not be there any more.
+    """
     path = path.absolute()
     root = toml.parse(text, path, RecipeError)
     root.only(
@@ -144,7 +148,7 @@ def parse_recipe(text: str, path: Path) -> Recipe:
         base=base,
         inputs=inputs,
         outputs=tuple(outputs.values()),
-        script=_script(job, path),
+        script=_script(job, path, must_exist=not recorded),
         arguments=_arguments(job, "arguments", fields),
         variables=_variables(job.table("variables"), fields),
         options=_options(job.table("options"), fields),
@@ -155,6 +159,7 @@ def parse_recipe(text: str, path: Path) -> Recipe:
         exit_codes=_exit_codes(root.table("exit_codes")),
     )
     _check_paths(root, recipe)
+    _check_patterns(job, recipe)
     return recipe
 
 
@@ -191,8 +196,10 @@ def _input(tables: Table, name: str, base: str | None, taken: Sequence[str]) -> 
     origin = table.need("from", str)
     if origin == "archive":
         table.only("from", "file")
-        file = table.get("file", str, None)
-        return ArchiveInput(name, None if file is None else table.convert("file", _file_name, file))
+        files = table.one_or_more("file")
+        if "file" not in table.values:
+            return ArchiveInput(name)
+        return ArchiveInput(name, table.convert("file", parse_locations, files))
     if origin != "base":
         table.refuse(f'\'from\' must be "archive" or "base", not {origin!r}', "from")
     table.only("from", "output")
@@ -213,12 +220,12 @@ def _outputs(tables: Table) -> dict[str, Output]:
     return outputs
 
 
-def _script(job: Table, path: Path) -> Path:
+def _script(job: Table, path: Path, *, must_exist: bool) -> Path:
     name = job.convert("script", toml.expand, job.need("script", str))
     found = _first_file(name, (path.parent, SCRIPTS))
-    if found is None:
+    if found is None and must_exist:
         job.refuse(f"there is no job script {name} in {path.parent} or {SCRIPTS}", "script")
-    return found
+    return found or path.parent / name
 
 
 def _arguments(table: Table, key: str, fields: Sequence[str]) -> tuple[Template, ...]:
@@ -282,10 +289,6 @@ def _exit_codes(table: Table) -> dict[int, str]:
 # --------------------------------------------------------------------------- checks
 
 
-def _file_name(text: str) -> Template:
-    return parse_path(text, ("run",))
-
-
 def _data_path(text: str) -> Template:
     return parse_path(text, PATH_FIELDS)
 
@@ -310,6 +313,17 @@ def _is_column(name: str) -> bool:
     finally:
         database.close()
     return rows == [("a value",)]
+
+
+def _check_patterns(job: Table, recipe: Recipe) -> None:
+    """An input of several files is an argument of its own."""
+    several = {given.name for given in recipe.archive_inputs if given.is_pattern}
+    options = [(("options", option.name), option.arguments) for option in recipe.options.values()]
+    for key, arguments in ((("arguments",), recipe.arguments), *options):
+        for template in arguments:
+            if template.sole_field is None and (fields := several & template.fields):
+                what = f"{{{min(fields)}}} is several files: it must be an argument of its own"
+                job.refuse(what, *key)
 
 
 def _check_paths(root: Table, recipe: Recipe) -> None:

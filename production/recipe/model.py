@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from production.locations import Location
 from production.model import Requirements
 from production.templates import Template
 
@@ -21,12 +22,29 @@ JOB_FIELDS = ("run", "version", "software")
 PATH_FIELDS = ("version", "run")
 
 
+class Files(tuple[Path, ...]):
+    """The files of an input that is a pattern; as text, one a line."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self))
+
+    def __format__(self, _spec: str) -> str:
+        return str(self)
+
+
 @dataclass(frozen=True)
 class ArchiveInput:
-    """A file that is fetched from the archive."""
+    """A file, or all that fit a pattern, fetched from the archive or from places of its own."""
 
     name: str
-    file: Template | None  # its name there; None: as the configuration says
+    locations: tuple[Location, ...] = ()  # tried in order; none: as the configuration says
+
+    @property
+    def is_pattern(self) -> bool:
+        """Whether it stands for any number of files."""
+        return any(location.is_pattern for location in self.locations)
 
 
 @dataclass(frozen=True)
@@ -112,15 +130,20 @@ class Recipe:
         """The script's arguments.
 
         ``fields``: run, version, software, the path of each input and output, and of the modules
-        file where the recipe has one.  ``options``: those given, each with its value ("" for one
-        that takes none).
+        file where the recipe has one.  An argument that is an input of several files becomes
+        several arguments.  ``options``: those given, each with its value ("" for one that takes
+        none).
         """
         given = [option for name, option in self.options.items() if name in options]
         values = {**fields, **options}
-        return tuple(
-            template.expand(values)
-            for template in (*self.arguments, *(a for option in given for a in option.arguments))
-        )
+        arguments: list[str] = []
+        for template in (*self.arguments, *(a for option in given for a in option.arguments)):
+            value = values.get(template.sole_field or "")
+            if isinstance(value, Files):
+                arguments += map(str, value)
+            else:
+                arguments.append(template.expand(values))
+        return tuple(arguments)
 
     def job_variables(self, fields: Mapping[str, object]) -> dict[str, str]:
         """The payload's environment variables; ``fields`` as for ``job_arguments``."""

@@ -9,13 +9,13 @@ are complete.  One that is mounted here is an archive by itself.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
-from production.errors import ConfigurationError
+from production.errors import ConfigurationError, TransferError
 
 if TYPE_CHECKING:
     from production.staging.limit import Limit
@@ -50,6 +50,18 @@ class Archive(Protocol):
 
         Does not wait for the tape.  An archive without tape and a refusal for one file are no
         errors here: ``fetch`` tells.  Raises NetrcError, ArchiveUnavailable, ArchiveLoginRefused.
+        """
+
+    def look(self, files: Sequence[str]) -> Mapping[str, TransferError | None]:
+        """What keeps each of ``files`` from being fetched now, as far as the archive tells.
+
+        NotOnDisk: it is still on tape; FileMissing.  Raises NetrcError, ArchiveUnavailable.
+        """
+
+    def names(self, pattern: str) -> list[str]:
+        """The files that fit: ``*`` in the last part stands for any characters, ``?`` for one.
+
+        Raises NetrcError and the TransferErrors.
         """
 
     def fetch(self, file: str, target: Path, progress: Progress, stop: threading.Event) -> int:
@@ -102,6 +114,28 @@ class Session(Protocol):
         """End the connection; never raises."""
 
 
+@runtime_checkable
+class Lists(Protocol):
+    """A session that can list directories."""
+
+    def names(self, directory: str, pattern: str) -> Sequence[str]:
+        """The names in the directory that fit; none when there is no such directory.
+
+        Raises the TransferErrors.
+        """
+
+
+@runtime_checkable
+class Computes(Protocol):
+    """A session whose archive computes checksums."""
+
+    def checksums(self) -> Sequence[str]:
+        """The kinds that it knows, of those of checksum.KINDS; raises the TransferErrors."""
+
+    def checksum(self, file: str, kind: str) -> str:
+        """The file's, hexadecimal; raises the TransferErrors."""
+
+
 class Door(Protocol):
     """Where sessions begin."""
 
@@ -117,13 +151,16 @@ class Door(Protocol):
 
 
 def open_archive(
-    url: str, timeout: float = DEFAULT_TIMEOUT, rate_limit: float | None = None
+    url: str,
+    timeout: float = DEFAULT_TIMEOUT,
+    limit: Limit | None = None,
+    checksums: str = "off",
 ) -> Archive:
     """The archive at ``url``, for instance ``ftp://archive.example.org/mu2e/run2013``.
 
     The directory is relative to where the login leads; ``ftp://host//absolute`` is not.  No call
-    waits longer than ``timeout`` seconds for a silent network.  All transfers together bring at
-    most ``rate_limit`` bytes a second.  Nothing is connected yet.
+    waits longer than ``timeout`` seconds for a silent network.  Transfers keep to the ``limit``.
+    ``checksums``: which must be right, see ``checksum.Lookup``.  Nothing is connected yet.
 
     Raises ConfigurationError, which never repeats the URL: people write passwords into URLs.
     """
@@ -143,7 +180,7 @@ def open_archive(
         raise _refused("the directory in the URL holds control characters")
     from production.staging.limit import Limit
 
-    return _PROTOCOLS[parts.scheme](Place(parts, port, timeout, Limit(rate_limit)))
+    return _PROTOCOLS[parts.scheme](Place(parts, port, timeout, limit or Limit(), checksums))
 
 
 def _refused(what: str) -> ConfigurationError:
@@ -158,6 +195,7 @@ class Place:
     port: int | None
     timeout: float  # seconds of silence
     limit: Limit
+    checksums: str = "off"
 
     @property
     def host(self) -> str:
@@ -169,13 +207,27 @@ class Place:
         """Relative to where the login leads; from the root with a slash before it."""
         return unquote(self.parts.path).removeprefix("/")
 
+    def choice(self, option: str, *known: str) -> str:
+        """What the URL says after its ``?``; the first of those that are known if nothing."""
+        chosen = dict(parse_qsl(self.parts.query)).get(option, known[0])
+        if chosen not in known:
+            raise _refused(f"{option}={chosen} is not known; known: {', '.join(known)}")
+        return chosen
+
 
 def _ftp(place: Place) -> Archive:
     from production.staging.ftp import FtpDoor
     from production.staging.remote import RemoteArchive
 
-    door = FtpDoor(place.host, place.port, place.directory, place.timeout)
-    return RemoteArchive(door, place.limit)
+    door = FtpDoor(
+        place.host,
+        place.port,
+        place.directory,
+        place.timeout,
+        secure=place.parts.scheme == "ftps",
+        active=place.choice("mode", "passive", "active") == "active",
+    )
+    return RemoteArchive(door, place.limit, place.checksums)
 
 
 def _sftp(place: Place) -> Archive:
@@ -183,6 +235,23 @@ def _sftp(place: Place) -> Archive:
     from production.staging.sftp import SftpDoor
 
     door = SftpDoor(place.host, place.port, place.directory, place.timeout)
+    return RemoteArchive(door, place.limit, place.checksums)
+
+
+def _http(place: Place) -> Archive:
+    from production.staging.https import HttpDoor
+    from production.staging.remote import RemoteArchive
+
+    scheme = place.parts.scheme
+    door = HttpDoor(scheme, place.host, place.port, place.directory, place.timeout)
+    return RemoteArchive(door, place.limit, place.checksums)
+
+
+def _root(place: Place) -> Archive:
+    from production.staging.remote import RemoteArchive
+    from production.staging.root import RootDoor
+
+    door = RootDoor(place.host, place.port, place.directory, place.timeout)
     return RemoteArchive(door, place.limit)
 
 
@@ -193,12 +262,18 @@ def _file(place: Place) -> Archive:
     if place.host not in {"", "localhost"}:
         raise _refused("a file:// URL names no host; write file:///directory")
     directory = Path("/", place.directory)
-    way = dict(parse_qsl(place.parts.query)).get("link", "copy")
-    if way not in WAYS:
-        raise _refused(f"link={way} is not known; known: {', '.join(WAYS)}")
+    way = place.choice("link", *WAYS)
     if way == "copy":
-        return RemoteArchive(MountedDoor(directory), place.limit)
+        return RemoteArchive(MountedDoor(directory), place.limit, place.checksums)
     return LinkedArchive(directory, way)
 
 
-_PROTOCOLS: dict[str, Callable[[Place], Archive]] = {"file": _file, "ftp": _ftp, "sftp": _sftp}
+_PROTOCOLS: dict[str, Callable[[Place], Archive]] = {
+    "file": _file,
+    "ftp": _ftp,
+    "ftps": _ftp,
+    "http": _http,
+    "https": _http,
+    "root": _root,
+    "sftp": _sftp,
+}

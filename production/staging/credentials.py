@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from production.errors import NetrcError
+from production.errors import NetrcError, NoLogin
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,8 @@ def login_for(host: str) -> Credentials:
     path = netrc_path()
     try:
         return _choose(host, parse(_read(path)))
+    except _AbsenceError as absence:
+        raise NoLogin(host=host, path=path, what=absence) from None
     except _ObjectionError as objection:
         what = str(objection)
     except OSError as error:
@@ -45,15 +47,30 @@ def login_for(host: str) -> Credentials:
     raise NetrcError(host=host, path=path, what=what)
 
 
+def login_if_any(host: str) -> Credentials | None:
+    """The same where a login need not be: None without a file or an entry.
+
+    Raises NetrcError for a file that there is and that cannot be used.
+    """
+    try:
+        return login_for(host)
+    except NoLogin:
+        return None
+
+
 class _ObjectionError(Exception):
     """Why a netrc file is of no use, in words for the user."""
+
+
+class _AbsenceError(_ObjectionError):
+    """There is nothing for this host."""
 
 
 def _read(path: Path) -> str:
     try:
         status = path.stat()
     except FileNotFoundError:
-        raise _ObjectionError(
+        raise _AbsenceError(
             "there is no such file. Write one with the line: machine HOST login USER password "
             f"PASSWORD, then: chmod 600 {path}"
         ) from None
@@ -82,7 +99,7 @@ def _choose(host: str, entries: list[dict[str, str]]) -> Credentials:
         for entry in entries:
             if entry["machine"].casefold() == name:
                 return _complete(entry)
-    raise _ObjectionError(
+    raise _AbsenceError(
         f"the file has no entry for this host. Add the line: machine {host} login USER "
         "password PASSWORD"
     )

@@ -1,16 +1,13 @@
-"""Archives that speak plain FTP, with the raw command STAGE that tape archives add to it."""
+"""Archives that speak FTP, plain or by TLS, with the command STAGE that tape archives add to it."""
 
 from __future__ import annotations
 
 import contextlib
 import ftplib
-import io
-import select
-import socket
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+import ssl
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
 
 from production.errors import (
     ArchiveLoginRefused,
@@ -21,29 +18,39 @@ from production.errors import (
     TransferError,
     TransferFailed,
 )
+from production.locations import fits
+from production.staging import ftp_checksums, tls
 from production.staging.archive import Facts, Look
 from production.staging.credentials import Credentials, login_for
-
-if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
+from production.staging.ftp_connection import Connection, TlsConnection
 
 _BLOCK = 256 * 1024  # bytes
-_GLANCE = 200  # milliseconds between two looks at the stop event
 
 _COMMAND_UNKNOWN = ("500", "502", "504")
+_STAGE_COMMANDS = ("STAGE", "SITE STAGE")  # which of them a server knows is found out
 
 # All that a network, a server, or text from either can do to ftplib.
 _TROUBLE: tuple[type[Exception], ...] = (*ftplib.all_errors, ValueError, OverflowError)
 
 
 class FtpDoor:
-    """An archive at ``ftp://host:port/directory``; see ``Door``."""
+    """An archive at ``ftp://host:port/directory`` or, ``secure``, ``ftps://``; see ``Door``."""
 
-    def __init__(self, host: str, port: int | None, directory: str, timeout: float) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int | None,
+        directory: str,
+        timeout: float,
+        *,
+        secure: bool = False,
+        active: bool = False,
+    ) -> None:
         self.host = host
         self._port = port or ftplib.FTP_PORT
         self._directory = directory
-        self._timeout = timeout
+        kind = TlsConnection if secure else Connection
+        self._connection = partial(kind, timeout, active=active)
 
     def check(self) -> None:
         """See ``Door.check``."""
@@ -52,7 +59,10 @@ class FtpDoor:
     def open(self, look: Look) -> FtpSession:
         """See ``Door.open``."""
         credentials = login_for(self.host)
-        session = FtpSession(self.host, self._timeout, look)
+        try:
+            session = FtpSession(self.host, self._connection, look)
+        except OSError as error:
+            raise ArchiveUnavailable(host=self.host, what=_said(error)) from None
         try:
             self._log_in(session.ftp, credentials)
         except BaseException:
@@ -60,12 +70,14 @@ class FtpDoor:
             raise
         return session
 
-    def _log_in(self, ftp: _Connection, credentials: Credentials) -> None:
+    def _log_in(self, ftp: Connection, credentials: Credentials) -> None:
         doing = f"port {self._port}"
         try:
             ftp.open(self.host, self._port)
             doing = "login"
             ftp.login(credentials.user, credentials.password)
+            doing = "TLS for the data"
+            ftp.protect()
             if self._directory:
                 doing = f"directory {self._directory}"
                 ftp.cwd(self._directory)
@@ -81,11 +93,12 @@ class FtpDoor:
 class FtpSession:
     """A connection that is logged in and in the directory; see ``Session``."""
 
-    def __init__(self, host: str, timeout: float, look: Look) -> None:
+    def __init__(self, host: str, connection: Callable[[Look], Connection], look: Look) -> None:
         self.host = host
         self.look = look
-        self.ftp = _Connection(timeout, lambda: self.look())
+        self.ftp = connection(lambda: self.look())
         self._tells_times = True
+        self._sums: Mapping[str, tuple[str, ...]] | None = None  # commands by kinds; None: unknown
 
     def stage(self, files: Sequence[str]) -> None:
         """See ``Session.stage``."""
@@ -100,18 +113,60 @@ class FtpSession:
             self.ftp.voidcmd("TYPE I")  # many servers tell no SIZE in text mode
             return Facts(_size(self.ftp, file), self._time(file))
 
+    def names(self, directory: str, pattern: str) -> list[str]:
+        """See ``Lists.names``."""
+        where = f"{directory}/" if directory else ""
+        # Most servers take patterns, which spares the listing of a hundred thousand runs.
+        there = self._list(f" {where}{pattern}") or self._list(f" {directory}".rstrip())
+        return [name for name in there if fits(name, pattern)]
+
+    def checksums(self) -> Sequence[str]:
+        """See ``Computes.checksums``."""
+        try:
+            self._sums = ftp_checksums.offered(self.ftp.sendcmd("FEAT"))
+        except ftplib.error_perm:
+            self._sums = {}
+        except _TROUBLE as error:
+            raise ArchiveUnavailable(host=self.host, what=_said(error)) from None
+        return tuple(self._sums)
+
+    def checksum(self, file: str, kind: str) -> str:
+        """See ``Computes.checksum``."""
+        if self._sums is None:
+            self.checksums()
+        with self._refusals(file):
+            return ftp_checksums.ask(self.ftp, (self._sums or {}).get(kind, ()), file, kind)
+
     def blocks(self, file: str, offset: int) -> Iterator[memoryview]:
         """See ``Session.blocks``."""
-        with self._refusals(file):
-            if offset:
-                self._begin_at(offset, file)
-            data = self.ftp.transfercmd(f"RETR {file}")
-        with data:
+        return self._data(f"RETR {file}", file, offset)
+
+    def _list(self, what: str) -> list[str]:
+        """The names in a directory, or that fit a pattern; none when there is none."""
+        with self._refusals(what):
+            self.ftp.voidcmd("TYPE A")
+        try:
+            listing = b"".join(map(bytes, self._data(f"NLST{what}", what.strip() or ".", 0)))
+        except (FileMissing, NotOnDisk):  # how servers say that nothing fits
+            return []
+        lines = listing.decode(self.ftp.encoding, errors="replace").splitlines()
+        return [line.rpartition("/")[2] for line in lines]
+
+    def _data(self, command: str, file: str, offset: int) -> Iterator[memoryview]:
+        """What comes over a data connection."""
+        with ExitStack() as opened:
+            with self._refusals(file):
+                channel = opened.enter_context(self.ftp.channel())
+                if offset:
+                    self._begin_at(offset, file)
+                self.ftp.begin(command)
+                data = opened.enter_context(self.ftp.data(channel))
             buffer = memoryview(bytearray(_BLOCK))
             reader = self.ftp.patient(data)
             try:
                 while count := reader.readinto(buffer):
                     yield buffer[:count]
+                self.ftp.end(data)
                 self.ftp.voidresp()
             except _TROUBLE as error:
                 raise TransferFailed(file=file, host=self.host, what=_said(error)) from None
@@ -162,7 +217,7 @@ def _meaning(code: str) -> type[TransferError]:
     match code:
         case "421":
             return ArchiveUnavailable
-        case "425" | "426":  # about the data connection, not about the file
+        case "425" | "426" | "452":  # about the connection or the server, not about the file
             return TransferFailed
         case "530":
             return ArchiveLoginRefused
@@ -172,15 +227,19 @@ def _meaning(code: str) -> type[TransferError]:
 
 
 def _stage(ftp: ftplib.FTP, files: Sequence[str]) -> None:
+    commands = list(_STAGE_COMMANDS)
     for file in files:
-        try:
-            ftp.sendcmd(f"STAGE {file}")
-        except (ftplib.error_perm, ftplib.error_temp, ValueError) as refusal:
-            code = _code(refusal)
-            if code in _COMMAND_UNKNOWN:
-                return  # no tape here
-            if code == "421":
-                raise
+        while commands:  # none is left: no tape here
+            try:
+                ftp.sendcmd(f"{commands[0]} {file}")
+            except (ftplib.error_perm, ftplib.error_temp, ValueError) as refusal:
+                code = _code(refusal)
+                if code in _COMMAND_UNKNOWN:
+                    del commands[0]
+                    continue
+                if code == "421":
+                    raise
+            break
 
 
 def _size(ftp: ftplib.FTP, file: str) -> int | None:
@@ -201,54 +260,7 @@ def _code(error: Exception) -> str:
 def _said(error: Exception) -> str:
     if isinstance(error, EOFError):
         return "the connection was closed"
+    if isinstance(error, ssl.SSLError):
+        return tls.said(error)
     text = getattr(error, "strerror", None) or str(error)
     return " ".join(text.split()) or "an empty reply"
-
-
-class _Connection(ftplib.FTP):
-    """An FTP connection whose waiting for the server ends early when ``look`` raises.
-
-    It also takes whatever bytes the server's messages consist of: umlauts are not always UTF-8.
-    """
-
-    def __init__(self, timeout: float, look: Look) -> None:
-        super().__init__(timeout=timeout)
-        self._patience = timeout
-        self._look = look
-
-    def open(self, host: str, port: int) -> None:
-        """As ``connect``, with a patient reader."""
-        self._look()
-        self.host, self.port = host, port
-        self.sock = socket.create_connection((host, port), self._patience)
-        self.af = self.sock.family
-        reader = io.BufferedReader(self.patient(self.sock))
-        self.file = io.TextIOWrapper(reader, encoding=self.encoding, errors="replace")
-        self.welcome = self.getresp()
-
-    def patient(self, sock: socket.socket) -> _PatientReader:
-        """A reader of ``sock``, for instance of the data connection."""
-        return _PatientReader(sock, self._patience, self._look)
-
-
-class _PatientReader(io.RawIOBase):
-    """Reads a socket; waits ``timeout`` seconds at most and calls ``look`` all the while."""
-
-    def __init__(self, sock: socket.socket, timeout: float, look: Look) -> None:
-        self._sock = sock
-        self._timeout = timeout
-        self._look = look
-        self._poll = select.poll()
-        self._poll.register(sock, select.POLLIN)
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: WriteableBuffer) -> int:
-        deadline = time.monotonic() + self._timeout
-        self._look()
-        while not self._poll.poll(_GLANCE):
-            self._look()
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"nothing came for {self._timeout:g} s")
-        return self._sock.recv_into(buffer)

@@ -9,7 +9,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from production.errors import ArchiveUnavailable, FileMissing, TransferFailed, TransferStopped
+from production.errors import (
+    ArchiveUnavailable,
+    FileMissing,
+    TransferError,
+    TransferFailed,
+    TransferStopped,
+)
+from production.locations import fits
 from production.staging.archive import Facts, Look, Progress
 
 _BLOCK = 1024 * 1024  # bytes
@@ -46,6 +53,10 @@ class MountedSession:
     def facts(self, file: str) -> Facts:
         """See ``Session.facts``."""
         return _facts(self._directory, file)
+
+    def names(self, directory: str, pattern: str) -> list[str]:
+        """See ``Lists.names``."""
+        return _names(self._directory, directory, pattern)
 
     def blocks(self, file: str, offset: int) -> Iterator[memoryview]:
         """See ``Session.blocks``."""
@@ -88,13 +99,33 @@ class LinkedArchive:
     def stage(self, files: Sequence[str]) -> None:
         """See ``Archive.stage``."""
 
+    def look(self, files: Sequence[str]) -> Mapping[str, TransferError | None]:
+        """See ``Archive.look``."""
+        _need(self._directory)
+        found: dict[str, TransferError | None] = {}
+        for file in files:
+            found[file] = None
+            try:
+                _facts(self._directory, file)
+            except FileMissing as trouble:
+                found[file] = trouble
+            except TransferFailed:
+                continue  # fetching it will tell
+        return found
+
+    def names(self, pattern: str) -> list[str]:
+        """See ``Archive.names``."""
+        directory, slash, name = pattern.rpartition("/")
+        there = _names(self._directory, directory, name)
+        return [f"{directory}{slash}{file}" for file in there]
+
     def fetch(self, file: str, target: Path, progress: Progress, stop: threading.Event) -> int:
         """See ``Archive.fetch``."""
         if stop.is_set():
             raise TransferStopped(file=file, host=self.host)
         _need(self._directory)
         size = _facts(self._directory, file).size or 0
-        progress(0, size)
+        progress(0, None)  # a link takes no space
         with _troubles(self._directory, file):
             target.unlink(missing_ok=True)
             self._link((self._directory / file).absolute(), target)
@@ -110,6 +141,19 @@ def _need(directory: Path) -> None:
     except OSError as error:
         what = error.strerror or str(error)
     raise ArchiveUnavailable(host=directory, what=what)
+
+
+def _names(root: Path, directory: str, pattern: str) -> list[str]:
+    """The names in a directory that fit; none when it is not there."""
+    _need(root)
+    try:
+        with os.scandir(root / directory) as entries:
+            return [entry.name for entry in entries if fits(entry.name, pattern)]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        what = error.strerror or str(error)
+        raise TransferFailed(file=directory or ".", host=root, what=what) from None
 
 
 def _facts(directory: Path, file: str) -> Facts:

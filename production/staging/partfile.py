@@ -11,6 +11,8 @@ from typing import BinaryIO
 
 from production.errors import LocalTrouble, NoSpaceLeft, file_trouble
 
+PartStamp = tuple[int, int, int]
+
 
 class PartFile:
     """``target``'s ``.part`` file, which becomes ``target`` when it is complete.
@@ -30,6 +32,14 @@ class PartFile:
             return self.path.stat().st_size
         except OSError:
             return 0
+
+    def stamp(self) -> PartStamp | None:
+        """What changes whenever somebody writes to it; None when it is not there."""
+        try:
+            found = self.path.stat()
+        except OSError:
+            return None
+        return found.st_ino, found.st_size, found.st_mtime_ns
 
     @contextmanager
     def open(self, offset: int) -> Iterator[BinaryIO]:

@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 from production.errors import (
     ArchiveUnavailable,
+    ChecksumMissing,
+    ChecksumWrong,
+    FileMissing,
     LocalTrouble,
+    NotOnDisk,
     ResumeRefused,
+    TransferError,
     TransferFailed,
     TransferStopped,
 )
-from production.staging.archive import Door, Facts, Look, Progress, Session
+from production.staging.archive import Computes, Door, Facts, Lists, Look, Progress, Session
+from production.staging.checksum import OFF, Expected, Following, Lookup
 from production.staging.limit import Limit
-from production.staging.partfile import PartFile
+from production.staging.partfile import PartFile, PartStamp
 
 _TRIES = 3  # in a row that bring nothing new, until a transfer that had begun has failed
+_DAMAGED = 2  # times that a file comes whole and wrong, until its transfer has failed
 _PAUSE = 0.2  # seconds before the next try; longer each time
 _IDLE = 60.0  # seconds that a connection is kept
 
@@ -27,11 +35,13 @@ _IDLE = 60.0  # seconds that a connection is kept
 class RemoteArchive:
     """See ``Archive``: connections are kept, and transfers that are cut are resumed."""
 
-    def __init__(self, door: Door, limit: Limit) -> None:
+    def __init__(self, door: Door, limit: Limit, checksums: str = OFF) -> None:
         self._door = door
         self._limit = limit
+        self._lookup = Lookup(checksums)
         self._idle: list[tuple[float, Session]] = []  # since when, monotonic
-        self._begun: dict[Path, Facts] = {}  # of the files of which parts were left
+        # Of the files of which parts were left, and of those parts.
+        self._begun: dict[Path, tuple[Facts, PartStamp]] = {}
 
     @property
     def host(self) -> str:
@@ -48,6 +58,28 @@ class RemoteArchive:
             with self._session(lambda: None) as session:
                 session.stage(files)
 
+    def look(self, files: Sequence[str]) -> Mapping[str, TransferError | None]:
+        """See ``Archive.look``."""
+        found: dict[str, TransferError | None] = {}
+        while left := [file for file in files if file not in found]:
+            with suppress(TransferFailed), self._session(lambda: None) as session:
+                for file in left:
+                    try:
+                        found[file] = None  # or that is what the transfer will tell
+                        session.facts(file)
+                    except (FileMissing, NotOnDisk) as trouble:
+                        found[file] = trouble
+        return found
+
+    def names(self, pattern: str) -> list[str]:
+        """See ``Archive.names``."""
+        directory, slash, name = pattern.rpartition("/")
+        with self._session(lambda: None) as session:
+            if not isinstance(session, Lists):
+                what = "its protocol cannot list; name the files themselves"
+                raise TransferFailed(file=pattern, host=self.host, what=what)
+            return [f"{directory}{slash}{file}" for file in session.names(directory, name)]
+
     def fetch(self, file: str, target: Path, progress: Progress, stop: threading.Event) -> int:
         """See ``Archive.fetch``."""
 
@@ -56,13 +88,17 @@ class RemoteArchive:
                 raise TransferStopped(file=file, host=self.host)
 
         part = PartFile(target, file, self.host)
-        known = self._begun.pop(part.path, None)
-        transfer = _Transfer(file, self.host, part, progress, known)
+        known, stamp = self._begun.pop(part.path, (None, None))
+        if stamp is None or stamp != part.stamp():  # another place's
+            known = None
+        expected = self._expected(file, look)
+        transfer = _Transfer(file, self.host, part, progress, known, expected)
         try:
             while True:
                 try:
                     with self._session(look) as session:
                         transfer.go_on(session, self._limit)
+                    self._verify(transfer, look)
                     break
                 except TransferFailed as failure:
                     if isinstance(failure, LocalTrouble) or transfer.is_hopeless():
@@ -70,8 +106,9 @@ class RemoteArchive:
                 stop.wait(_PAUSE * transfer.in_vain)
             part.complete()
         except ArchiveUnavailable:
-            if transfer.known is not None and transfer.done:
-                self._begun[part.path] = transfer.known
+            stamp = part.stamp()
+            if transfer.known is not None and transfer.done and stamp is not None:
+                self._begun[part.path] = transfer.known, stamp
             else:
                 part.remove()
             raise
@@ -80,11 +117,39 @@ class RemoteArchive:
             raise
         return transfer.done
 
+    def _expected(self, file: str, look: Look) -> Expected | None:
+        """What is known of the file's checksum before it comes."""
+        try:
+            with self._session(look) as session:
+                return self._lookup.find(session, file, self.host)
+        except ChecksumMissing:
+            raise
+        except TransferFailed:
+            if not self._lookup.may_go_without():
+                raise
+            return None
+
+    def _verify(self, transfer: _Transfer, look: Look) -> None:
+        """Compare the checksum of the file that has come; raises ChecksumWrong."""
+        expected = transfer.expected
+        if expected is None:
+            return
+        if expected.value is None:
+            try:
+                with self._session(look) as session:
+                    assert isinstance(session, Computes)  # noqa: S101 - it has said so
+                    value = session.checksum(transfer.file, expected.kind)
+            except TransferFailed:
+                if not self._lookup.may_go_without():
+                    raise
+                return
+            expected = replace(expected, value=value)
+        transfer.verify(expected)
+
     @contextmanager
     def _session(self, look: Look) -> Iterator[Session]:
         look()
-        session = self._kept() or self._door.open(look)
-        session.look = look
+        session = self._kept(look) or self._door.open(look)
         try:
             yield session
         except BaseException:
@@ -92,15 +157,20 @@ class RemoteArchive:
             raise
         self._idle.append((time.monotonic(), session))
 
-    def _kept(self) -> Session | None:
+    def _kept(self, look: Look) -> Session | None:
         """A connection that was used a moment ago."""
         while True:
             try:
                 since, session = self._idle.pop()
             except IndexError:
                 return None
-            if time.monotonic() - since < _IDLE and session.is_alive():
-                return session
+            session.look = look  # not that of a transfer which may have been stopped since
+            try:
+                if time.monotonic() - since < _IDLE and session.is_alive():
+                    return session
+            except BaseException:
+                session.close()
+                raise
             session.close()
 
 
@@ -108,12 +178,21 @@ class _Transfer:
     """One file on its way, over as many connections as it takes."""
 
     def __init__(
-        self, file: str, host: str, part: PartFile, progress: Progress, known: Facts | None
+        self,
+        file: str,
+        host: str,
+        part: PartFile,
+        progress: Progress,
+        known: Facts | None,
+        expected: Expected | None,
     ) -> None:
+        self.file = file
         self.known = known  # facts of the file that the part is of
+        self.expected = expected
         self.done = 0
         self.in_vain = 0  # tries in a row that brought nothing new
-        self._file = file
+        self._damaged = 0  # times that all came, and was wrong
+        self._following = Following(expected.kind) if expected else None
         self._host = host
         self._part = part
         self._progress = progress
@@ -121,15 +200,19 @@ class _Transfer:
 
     def go_on(self, session: Session, limit: Limit) -> None:
         """Bring what is missing; raises the TransferErrors."""
-        facts = session.facts(self._file)
+        facts = session.facts(self.file)
         same = facts.are_of_the_same_file(self.known)
         self.known = facts
         self.done = self._part.size() if same else 0
         with self._part.open(self.done) as sink:
+            if self._following:
+                self._following.begin_at(self.done, self._part.path)
             self._progress(self.done, facts.size)
             try:
-                for block in session.blocks(self._file, self.done):
+                for block in session.blocks(self.file, self.done):
                     sink.write(block)
+                    if self._following:
+                        self._following.add(block)
                     self.done += len(block)
                     self._progress(self.done, facts.size)
                     limit.spend(len(block), session.look)
@@ -140,12 +223,25 @@ class _Transfer:
                 if self.done > facts.size:
                     self.known = None  # nobody knows what that is
                 what = f"{self.done} bytes came, the archive has {facts.size}"
-                raise TransferFailed(file=self._file, host=self._host, what=what)
+                raise TransferFailed(file=self.file, host=self._host, what=what)
+
+    def verify(self, expected: Expected) -> None:
+        """When all has come: if it is wrong, begins anew and raises ChecksumWrong."""
+        value = self._following.value if self._following else None
+        if value == expected.value:
+            return
+        self._part.remove()
+        self.known, self.done, self._most, self.in_vain = None, 0, 0, 0
+        self._damaged += 1
+        what = f"its {expected.kind} is {value}, {expected.source} says {expected.value}"
+        raise ChecksumWrong(file=self.file, host=self._host, what=what)
 
     def is_hopeless(self) -> bool:
         """After a try that failed: whether there have been too many that brought nothing new."""
+        if self._damaged >= _DAMAGED:
+            return True
         if self.done > self._most and self.known is not None:
             self._most, self.in_vain = self.done, 0
         else:
             self.in_vain += 1
-        return self.in_vain >= (_TRIES if self._most else 1)
+        return self.in_vain >= (_TRIES if self._most or self._damaged else 1)

@@ -14,6 +14,7 @@ The rules, and where they come from:
 
 from __future__ import annotations
 
+import os
 import random
 import sqlite3
 import stat
@@ -34,6 +35,7 @@ from production.errors import (
     DatabaseTooNew,
     DatabaseTooOld,
     DatabaseTrouble,
+    JournalLeft,
     NotADatabase,
     StoreError,
 )
@@ -173,8 +175,12 @@ class Database:
     def read(self) -> Iterator[sqlite3.Connection]:
         """One moment: whatever is read within belongs together; nobody can change it meanwhile.
 
-        To be kept as short as a transaction that writes, for those wait.
+        To be kept as short as a transaction that writes, for those wait.  Within another it is a
+        part of that.
         """
+        if self._connection.in_transaction:
+            yield self._connection
+            return
         self._patiently(lambda: self._connection.execute("BEGIN"))
         try:  # only the first SELECT takes the lock
             self._patiently(lambda: self._connection.execute("SELECT 1 FROM meta").fetchall())
@@ -322,6 +328,10 @@ def explain(error: sqlite3.Error, path: Path) -> Exception:
         # SQLite finds another file under the name, or none, or cannot look (ESTALE).
         what = "it was moved or replaced while it was in use, or cannot be seen"
         return DatabaseTrouble(path=path, what=what)
+    if extended == sqlite3.SQLITE_READONLY_ROLLBACK or (
+        code == sqlite3.SQLITE_CANTOPEN and _has_closed_journal(path)
+    ):
+        return JournalLeft(path=path, user=current_user())
     if code == sqlite3.SQLITE_READONLY:
         return DatabaseReadOnly(path=path, user=current_user(), what=str(error))
     if code == sqlite3.SQLITE_NOTADB:
@@ -338,6 +348,12 @@ def explain(error: sqlite3.Error, path: Path) -> Exception:
     }:
         return DatabaseTrouble(path=path, what=str(error))
     return error
+
+
+def _has_closed_journal(path: Path) -> bool:
+    """Whether there is a journal beside the file that may not be written, so not played back."""
+    journal = f"{path}-journal"
+    return os.path.exists(journal) and not os.access(journal, os.W_OK)  # noqa: PTH110 - may not raise
 
 
 def _is_readable(path: Path) -> bool:

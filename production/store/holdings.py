@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -12,6 +13,8 @@ from production.store.connection import Database, Row
 from production.store.identity import Identity, is_alive
 from production.store.managers import Holder, LeaseWatch
 from production.store.runs import RunStore
+
+GLANCE = 2.0  # seconds between two looks for signs of life
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,23 @@ def states(watch: LeaseWatch, found: Sequence[Holding]) -> dict[int, bool | None
         holder.id: False if holder.id in dead else None if holder.id in undecided else True
         for holder in holders
     }
+
+
+def watch(
+    db: Database, productions: Sequence[Production], seconds: float, manager: int | None = None
+) -> tuple[list[Holding], dict[int, bool | None]]:
+    """Who holds runs and lives, seen as long as is wanted and needed; of one manager, or all."""
+    seen = LeaseWatch()
+    deadline = time.monotonic() + seconds
+    while True:
+        found = [
+            holding for holding in holdings(db, productions) if manager in {None, holding.holder.id}
+        ]
+        living = states(seen, found)
+        left = deadline - time.monotonic()
+        if None not in living.values() or left <= 0:
+            return found, living
+        time.sleep(min(GLANCE, left))
 
 
 def take_back(db: Database, holding: Holding, who: Identity) -> TakenBack:

@@ -37,8 +37,9 @@ nprep = 0
 # A command for the manager to ask, and to wait for.
 MMLSQUOTA = """\
 #!/usr/bin/env bash
-names=filesystemName:filesetname:quotaType:blockUsage:blockQuota:blockLimit:blockInDoubt
-printf 'mmlsquota::%s:\\n' "HEADER:$names" "0:gpfs::USR:1:1000:1000:0"
+names=filesystemName:filesetname:quotaType:blockUsage:blockQuota:blockLimit:blockInDoubt:blockGrace
+names+=:filesUsage:filesQuota:filesLimit:filesInDoubt:filesGrace
+printf 'mmlsquota::%s:\\n' "HEADER:$names" "0:gpfs::USR:1:1000:1000:0:none:1:0:0:0:none"
 """
 
 

@@ -1,0 +1,296 @@
+"""Archives that are web servers: any that tells sizes, best one that can go on in the middle.
+
+Logins of the netrc file are sent by TLS only, and only to the host that the URL names, wherever its
+answers may lead.
+"""
+
+from __future__ import annotations
+
+import io
+import socket
+import ssl
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from typing import Any
+from urllib.parse import quote, urljoin, urlsplit
+
+import urllib3
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+
+from production.errors import (
+    ArchiveLoginRefused,
+    ArchiveUnavailable,
+    FileMissing,
+    ResumeRefused,
+    TransferError,
+    TransferFailed,
+)
+from production.staging import tls
+from production.staging.archive import Facts, Look
+from production.staging.credentials import login_if_any
+from production.staging.patience import PatientReader
+
+_BLOCK = 256 * 1024  # bytes
+_REDIRECTS = 5  # more must be a circle
+_REDIRECTING = (301, 302, 303, 307, 308)
+_NO_HEAD = (405, 501)  # the server does not know the method
+
+# All that a network, a server and urllib3 can come up with.
+_TROUBLE = (urllib3.exceptions.HTTPError, OSError, ValueError)
+
+
+class HttpDoor:
+    """An archive at ``https://host:port/directory``, or without TLS; see ``Door``."""
+
+    def __init__(
+        self, scheme: str, host: str, port: int | None, directory: str, timeout: float
+    ) -> None:
+        self.host = host
+        name = f"[{host}]" if ":" in host else host
+        where = f"{scheme}://{name}{f':{port}' if port else ''}"
+        self._base = f"{where}/{quote(directory.strip('/'))}".rstrip("/") + "/"
+        self._timeout = timeout
+
+    def check(self) -> None:
+        """See ``Door.check``: an archive may be open to all."""
+        login_if_any(self.host)
+
+    def open(self, look: Look) -> HttpSession:
+        """See ``Door.open``."""
+        headers = {"Accept-Encoding": "identity"}  # ranges are of what the server would send
+        if self._base.startswith("https:") and (login := login_if_any(self.host)):
+            password = f"{login.user}:{login.password}"
+            headers.update(urllib3.make_headers(basic_auth=password))
+        try:
+            return HttpSession(self.host, self._base, headers, self._timeout, look)
+        except OSError as error:
+            raise ArchiveUnavailable(host=self.host, what=_said(error)) from None
+
+
+class HttpSession:
+    """Connections that are kept between requests; see ``Session``."""
+
+    def __init__(
+        self, host: str, base: str, headers: Mapping[str, str], timeout: float, look: Look
+    ) -> None:
+        self.host = host
+        self.look = look
+        self._base = base
+        self._headers = headers
+        self._pools = _pools(base, timeout, lambda: self.look())
+        self._facts = Facts(None)  # of the file that was asked for last
+
+    def stage(self, files: Sequence[str]) -> None:
+        """See ``Session.stage``: HTTP has no word for it."""
+
+    def facts(self, file: str) -> Facts:
+        """See ``Session.facts``."""
+        with self._troubles(file, ArchiveUnavailable):
+            try:
+                answer = self._ask("HEAD", file)
+            except urllib3.exceptions.ProtocolError:  # a connection that was kept too long, perhaps
+                self._pools.clear()
+                answer = self._ask("HEAD", file)
+            answer.drain_conn()
+        if answer.status in _NO_HEAD:
+            self._facts = Facts(None)
+        else:
+            self._need(answer, file, 200)
+            self._facts = _facts(answer)
+        return self._facts
+
+    def blocks(self, file: str, offset: int) -> Iterator[bytes]:
+        """See ``Session.blocks``."""
+        known = self._facts
+        part = {"Range": f"bytes={offset}-", "If-Range": known.stamp} if offset else {}
+        with self._troubles(file, ArchiveUnavailable):
+            answer = self._ask("GET", file, part)
+        with closing(answer):
+            if not offset:
+                self._need(answer, file, 200)
+                if known.size is not None and _facts(answer) != known:
+                    raise TransferFailed(file=file, host=self.host, what="it changes meanwhile")
+            elif not _is_the_rest(answer, offset, known.size):
+                self._need(answer, file, 200, 206, 416)
+                what = f"the server answers {answer.status} to a request for the rest"
+                raise ResumeRefused(file=file, host=self.host, what=what)
+            left = _length(answer)
+            if left is None and not answer.chunked:
+                what = "the server tells neither its size nor its end"
+                raise TransferFailed(file=file, host=self.host, what=what)
+            while True:
+                with self._troubles(file, TransferFailed):
+                    block = answer.read1(_BLOCK, decode_content=False)
+                if not block:
+                    break
+                left = None if left is None else left - len(block)
+                yield block
+            if left:
+                what = f"the connection was closed {left} bytes before the end"
+                raise TransferFailed(file=file, host=self.host, what=what)
+
+    def is_alive(self) -> bool:
+        """See ``Session.is_alive``: connections that were closed are made anew."""
+        return True
+
+    def close(self) -> None:
+        """See ``Session.close``."""
+        self._pools.clear()
+
+    def _ask(
+        self, method: str, file: str, more: Mapping[str, str] | None = None
+    ) -> urllib3.BaseHTTPResponse:
+        """The answer, its body not yet read; redirections are followed, without the login."""
+        url = self._base + quote(file)
+        own = urlsplit(url)[:2]
+        for _ in range(_REDIRECTS + 1):
+            headers = {**self._headers, **(more or {})}
+            if urlsplit(url)[:2] != own:
+                headers.pop("authorization", None)
+            self.look()
+            answer = self._pools.request(
+                method, url, headers=headers, redirect=False, retries=False, preload_content=False
+            )
+            where = answer.headers.get("Location")
+            if answer.status not in _REDIRECTING or where is None:
+                return answer
+            answer.drain_conn()
+            url = urljoin(url, where)
+            if own[0] == "https" and not url.startswith("https:"):
+                raise ValueError("it leads to a place without TLS")
+        raise ValueError("its redirections lead in a circle")
+
+    def _need(self, answer: urllib3.BaseHTTPResponse, file: str, *good: int) -> None:
+        """Raise what an answer that is none of the good ones means (RFC 9110, section 15)."""
+        if answer.status in good:
+            return
+        what = f"{answer.status} {answer.reason or ''}".strip()
+        kind: type[TransferError] = TransferFailed
+        match answer.status:
+            case 401:
+                kind = ArchiveLoginRefused
+            case 404 | 410:
+                kind = FileMissing
+            case 407 | 408 | 429:
+                kind = ArchiveUnavailable
+            case status if status >= 500:
+                kind = ArchiveUnavailable
+        raise kind(file=file, host=self.host, what=what)
+
+    @contextmanager
+    def _troubles(self, file: str, kind: type[TransferError]) -> Iterator[None]:
+        try:
+            yield
+        except _TROUBLE as error:
+            raise kind(file=file, host=self.host, what=_said(error)) from None
+
+
+def _pools(base: str, timeout: float, look: Look) -> urllib3.PoolManager:
+    """What makes and keeps connections, by the proxy that the environment names, if any."""
+
+    class Connection(HTTPConnection):
+        def connect(self) -> None:
+            super().connect()
+            self.sock = _PatientSocket(self.sock, timeout, look)
+
+    class SecureConnection(HTTPSConnection):
+        def connect(self) -> None:
+            super().connect()
+            self.sock = _PatientSocket(self.sock, timeout, look)
+
+    class Pool(HTTPConnectionPool):
+        ConnectionCls = Connection
+
+    class SecurePool(HTTPSConnectionPool):
+        ConnectionCls = SecureConnection
+
+    options: dict[str, Any] = {
+        "timeout": urllib3.Timeout(timeout),
+        "ssl_context": tls.context(),
+        "maxsize": 1,
+    }
+    proxy = _proxy_for(base)
+    if proxy is None:
+        manager = urllib3.PoolManager(**options)
+    else:
+        parts = urlsplit(proxy)
+        login = f"{parts.username}:{parts.password or ''}" if parts.username else None
+        headers = urllib3.make_headers(proxy_basic_auth=login)
+        where = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+        manager = urllib3.ProxyManager(where, proxy_headers=headers, **options)
+    manager.pool_classes_by_scheme = {"http": Pool, "https": SecurePool}
+    return manager
+
+
+def _proxy_for(url: str) -> str | None:
+    """As other programs do it: ``$https_proxy``, ``$no_proxy``."""
+    parts = urlsplit(url)
+    if urllib.request.proxy_bypass(parts.netloc):
+        return None
+    return urllib.request.getproxies().get(parts.scheme)
+
+
+class _PatientSocket:
+    """A socket whose file is read patiently, as http.client reads answers."""
+
+    def __init__(self, sock: socket.socket, timeout: float, look: Look) -> None:
+        self._sock = sock
+        self._timeout = timeout
+        self._look = look
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)
+
+    def makefile(self, _mode: str) -> io.BufferedReader:
+        """See ``socket.makefile``; only for reading."""
+        # The raw file keeps the socket open until it is closed.
+        return io.BufferedReader(_Answer(self._sock, self._timeout, self._look), _BLOCK)
+
+    def settimeout(self, _: float | None) -> None:
+        """It has its own way of waiting."""
+
+
+class _Answer(PatientReader):
+    """Keeps the socket open as long as the answer is read, as files of sockets do."""
+
+    def __init__(self, sock: socket.socket, timeout: float, look: Look) -> None:
+        super().__init__(sock, timeout, look)
+        self._raw = sock.makefile("rb", buffering=0)
+
+    def close(self) -> None:
+        """End reading."""
+        self._raw.close()
+        super().close()
+
+
+def _facts(answer: urllib3.BaseHTTPResponse) -> Facts:
+    """Size, and what If-Range takes: a strong tag or a time (RFC 9110, section 13.1.5)."""
+    tag = answer.headers.get("ETag", "")
+    stamp = tag if tag.startswith('"') else answer.headers.get("Last-Modified", "")
+    return Facts(_length(answer), stamp)
+
+
+def _length(answer: urllib3.BaseHTTPResponse) -> int | None:
+    length = answer.headers.get("Content-Length", "")
+    return int(length) if length.isdecimal() else None
+
+
+def _is_the_rest(answer: urllib3.BaseHTTPResponse, offset: int, size: int | None) -> bool:
+    """Whether it is the same file from ``offset`` on to its end."""
+    if answer.status != 206 or size is None:
+        return False
+    return answer.headers.get("Content-Range") == f"bytes {offset}-{size - 1}/{size}"
+
+
+def _said(error: BaseException) -> str:
+    """In a few words: what is at the bottom of what urllib3 tells."""
+    inner = next((one for one in error.args if isinstance(one, BaseException)), error.__cause__)
+    if inner is not None:
+        prefix = "proxy: " if isinstance(error, urllib3.exceptions.ProxyError) else ""
+        return prefix + _said(inner)
+    if isinstance(error, ssl.SSLError):
+        return tls.said(error)
+    text = getattr(error, "strerror", None) or str(error)
+    return " ".join(text.split()) or type(error).__name__
