@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from job_orders import WRITE, Workshop, handle, leaves_pid, pid_in, until
 
-from production.batch import BatchSystem, known_systems, open_batch
+from production.batch import BatchSystem, known_systems, local, open_batch
 from production.batch.processes import Process, is_alive, running, session_members
 from production.errors import BatchError, ConfigurationError, SubmissionRefused, UsageError
 from production.job.fence import revoke
@@ -335,6 +335,27 @@ def test_an_adopted_job_holds_a_slot(
     go_on(workshop, 1)
     until(lambda: state(system, theirs) == GONE)
     until(lambda: phase(ours) == "done")
+
+
+def test_a_start_that_a_network_filesystem_hides_is_found(
+    workshop: Workshop, system: BatchSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As an NFS client does, which learns of others' changes in a directory with its own."""
+    order = workshop.order()
+    (order.spool / "started").mkdir()
+    (order.spool / "started" / "pid").write_text(f"{os.getpid()} 1 elsewhere\n")
+    known = order.spool.stat().st_mtime_ns
+    really_read = local._read_pid
+
+    def read(spool: Path) -> tuple[Process, str]:
+        if spool.stat().st_mtime_ns == known:
+            raise FileNotFoundError
+        return really_read(spool)
+
+    monkeypatch.setattr(local, "_read_pid", read)
+    before = list(order.spool.iterdir())
+    assert state(system, order) == RUNNING
+    assert list(order.spool.iterdir()) == before
 
 
 def test_a_job_on_another_host_is_believed_to_run_until_it_leaves_its_record(

@@ -19,6 +19,7 @@ import signal
 import subprocess
 import threading
 import time
+import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -263,7 +264,7 @@ class LocalSystem:
     def _state_of_other(self, job: JobHandle) -> JobState:
         """The state of a job that is no child of ours, counting those that hold a slot here."""
         try:
-            process, host = _read_pid(job.spool)
+            process, host = _see_pid(job.spool)
             if host != self._host:
                 return self._state_elsewhere(job, host)
         except (FileNotFoundError, ValueError):
@@ -366,6 +367,19 @@ def _read_pid(spool: Path) -> tuple[Process, str]:
     """
     pid, start, host = (spool / "started" / "pid").read_text().split()
     return Process(int(pid), int(start)), host
+
+
+def _see_pid(spool: Path) -> tuple[Process, str]:
+    """The same, and what is not there is surely not there."""
+    try:
+        return _read_pid(spool)
+    except FileNotFoundError:
+        # An NFS client keeps in mind for up to a minute that there was no such name (nfs(5),
+        # acdirmax), unless it learns by a change of its own that the directory has changed.
+        probe = spool / f"looking.{uuid.uuid4().hex}"
+        probe.mkdir()
+        probe.rmdir()
+        return _read_pid(spool)
 
 
 def _send(number: signal.Signals, *, pid: int = 0, group: int = 0) -> None:
