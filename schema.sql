@@ -82,7 +82,7 @@ CREATE TABLE manager (
 CREATE TABLE request (
     id       INTEGER PRIMARY KEY,
     manager  INTEGER NOT NULL REFERENCES manager (id),
-    verb     TEXT NOT NULL,          -- pause, resume, queue, nproc, nprep, spacelim, stop, kill
+    verb     TEXT NOT NULL,          -- pause, resume, queue, nproc, nprep, spacelim, stop, leave, kill
     argument TEXT,
     user     TEXT,                   -- who asked
     host     TEXT,
