@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from bookkeeping import GOLD, Bookkeeping, bookkeeping, intended, run_job, submitted
@@ -22,7 +23,7 @@ from production.manager.jobs import Jobs
 from production.manager.loop import Manager
 from production.manager.plan import plan_job
 from production.manager.work import Phase
-from production.model import Claim, Finished, Released
+from production.model import Claim, Finished, JobState, Released
 from production.store import managers
 from production.store.identity import Identity
 from production.store.runs import RunStore
@@ -245,6 +246,37 @@ def test_a_record_that_shows_late_is_believed(
     monkeypatch.setattr("production.manager.settle.revoke", late)
     assert isinstance(settle.settle(work, max_attempts=3, wait=0.0), Finished)
     assert order.outputs[0].final.exists()
+
+
+def test_a_job_that_starts_while_it_is_being_given_up_goes_on(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The local jobs of a manager that was only slow to renew its claims, for instance."""
+    desk = office.open()
+    (claim,) = desk.store.claim(1, GOLD)
+    run_job(desk.store, claim)
+    work = office.work(claim, Phase.RUNNING)
+    work.submitted = True
+    work.spool.mkdir(parents=True)
+    jobs = Jobs(desk)
+    really_settle = settle.settle
+
+    def start_before(*arguments: Any) -> object:
+        monkeypatch.setattr(settle, "settle", really_settle)
+        (work.spool / "started").mkdir()
+        (work.spool / "started" / "pid").write_text("1 1 elsewhere\n")
+        office.batch.state = JobState.RUNNING
+        return really_settle(*arguments)
+
+    monkeypatch.setattr(settle, "settle", start_before)
+    jobs.look()  # the batch system does not know it
+    office.until(lambda: office.batch.state is JobState.RUNNING and work.phase is Phase.RUNNING)
+    assert office.status == "R"
+    assert not (work.spool / "revoked").exists()
+    end_well(plan_job(office.paths, claim, {"raw": Path("raw")}, office.desk.job))
+    jobs.look()
+    office.until(lambda: office.status == "F")
+    assert office.outcomes == ["finished"]
 
 
 @pytest.mark.parametrize("ours", [True, False])

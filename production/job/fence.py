@@ -11,6 +11,7 @@ import errno
 import os
 import shutil
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 
 from production.errors import SpoolTrouble
@@ -38,8 +39,17 @@ def revoke(spool: Path) -> bool:
     must exist before anybody can learn of the job.  Raises SpoolTrouble, also when the directory
     of all spools is not there: then the filesystem is not.
     """
+    return _carefully(spool, lambda: _close_fence(spool) or not _mark(spool))
+
+
+def forestall(spool: Path) -> bool:
+    """The same for an attempt that has not started; one that has is left as it is."""
+    return _carefully(spool, lambda: _close_fence(spool))
+
+
+def _carefully(spool: Path, action: Callable[[], bool]) -> bool:
     try:
-        return _close_fence(spool) or not _mark(spool)
+        return action()
     except FileNotFoundError as error:
         if os.path.isdir(spool.parent):  # noqa: PTH112 - pathlib's raises where it may not look
             return True

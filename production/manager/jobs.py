@@ -194,6 +194,7 @@ class Jobs:
             if not waits or now - work.missing_since >= work.batch.accounting_lag:
                 self._settle(work)
         for work in result.gone:
+            work.unstarted = work in result.unstarted
             # Its exit record may still be on its way through a network filesystem, and its
             # accounting on its way to a file or database.
             grace = self._desk.settings.record_grace
@@ -256,8 +257,11 @@ class Jobs:
         )
 
     def _settled(self, work: Work, result: Change | BaseException) -> None:
-        if isinstance(result, SpoolTrouble):  # tells nothing about the job: look again later
-            if work.trouble != str(result):
+        # Either tells nothing about the job: look again later.
+        if isinstance(result, SpoolTrouble | settle.StartedAfterAll):
+            if isinstance(result, settle.StartedAfterAll):
+                work.missing_since = None
+            elif work.trouble != str(result):
                 work.trouble = str(result)
                 self._desk.say(work.trouble, level="warning")
             work.move(Phase.RUNNING if work.submitted else Phase.SUBMITTING)

@@ -23,7 +23,7 @@ from production.errors import (
     file_trouble,
 )
 from production.job import clean
-from production.job.fence import REVOKED, revoke, started_on
+from production.job.fence import REVOKED, STARTED, forestall, revoke, started_on
 from production.job.orders import write_orders
 from production.job.record import RECORD, read_record
 from production.job.verdict import judge, lost, was_ended_from_outside
@@ -50,6 +50,7 @@ class Look:
     gone: Sequence[Work]  # no record, and the batch system does not know them
     known: Sequence[Work]  # pending, held or running
     held: Collection[Work] = ()  # do not go on by themselves
+    unstarted: Collection[Work] = ()  # of ``gone``
     pending: Collection[Work] = ()  # have not started
     hosts: Mapping[str, str] = field(default_factory=dict)  # nodes of others, by name
     killed: Collection[Work] = ()  # of ``ended``: from outside, and it is not known yet why
@@ -120,6 +121,7 @@ def look(works: Sequence[Work], ask: bool) -> Look:
         gone,
         known,
         frozenset(held),
+        unstarted=frozenset(work for work in gone if not _has_started(work)),
         pending=frozenset(of[JobState.PENDING]),
         hosts={work.name: started_on(work.spool) for work in of[JobState.RUNNING] if not work.host},
         killed=frozenset(killed),
@@ -175,14 +177,23 @@ def _done_marks(works: Iterable[Work]) -> set[Path]:
     return marks
 
 
+class StartedAfterAll(Exception):  # noqa: N818 - nothing is wrong
+    """A job that was missed has only started now.
+
+    Its manager was slow, not dead, when its run was taken over, or the filesystem was slow.
+    """
+
+
 def settle(work: Work, max_attempts: int, wait: float) -> Change:
     """How the attempt ended; its files are put in order accordingly.
 
-    Raises SpoolTrouble when that cannot be found out now.
+    Raises SpoolTrouble when that cannot be found out now, and StartedAfterAll.
     """
     given_up = work.adopted and os.path.exists(work.spool / REVOKED)  # noqa: PTH110
     try:
         record = read_record(work.spool)
+        if record is None and work.unstarted and not forestall(work.spool):
+            raise StartedAfterAll
         never_started = record is None and revoke(work.spool)
         if record is None and not never_started:
             # A network filesystem may show only now what was written long ago.
@@ -252,6 +263,10 @@ def _file_logs(work: Work) -> tuple[Path, Path]:
         except OSError as error:
             raise SpoolTrouble(path=target, what=error.strerror or error) from None
     return final
+
+
+def _has_started(work: Work) -> bool:
+    return os.path.exists(work.spool / STARTED)  # noqa: PTH110 - pathlib's may raise
 
 
 def has_record(work: Work) -> bool:

@@ -65,6 +65,7 @@ class Work:
     adopted: bool = False  # its job was submitted by a manager that is gone
     trouble: str = ""  # what was said about it last
     missing_since: float | None = None  # when the batch system first did not know the job
+    unstarted: bool = False  # when it was missed last, the job had not even started
     met_full_disk: bool = False  # the disk was full when its job was seen to have ended
     held_since: float | None = None  # when the batch system first said that the job is held
     why: str = ""  # how its job ended, as the batch system tells
