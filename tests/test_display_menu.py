@@ -187,7 +187,7 @@ def test_every_entry_can_be_taken(terminal: Terminal, width: int, height: int) -
     terminal.run("is_used", width, height)
     terminal.see("> 2088")
     for keys, value, command in ENTRIES.values():
-        terminal.press("m", lambda: terminal.shows("alcapana_v4"))
+        terminal.press("m", lambda: terminal.shows("1 - Pause"))  # messages name productions
         terminal.send(f"{keys}\r")
         if value == "\r":
             terminal.see("1 - Yes")
@@ -198,7 +198,7 @@ def test_every_entry_can_be_taken(terminal: Terminal, width: int, height: int) -
             terminal.see(command)
             terminal.press("\x1b", lambda: terminal.shows("? help"))
         terminal.see("? help")
-    terminal.press("m", lambda: terminal.shows("alcapana_v4"))
+    terminal.press("m", lambda: terminal.shows("1 - Pause"))
     terminal.press("\x1b", lambda: terminal.shows("? help"))
     terminal.touch("stop")
     assert terminal.end() == 0
