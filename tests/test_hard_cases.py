@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from bookkeeping import GOLD, Bookkeeping, bookkeeping, intended, run_job, submitted
-from desks import RUN, SHA256, Office, end_well
+from desks import RUN, SHA256, TIME, Office, end_well
 from job_orders import WRITE, Workshop
 
 from production import cli
@@ -246,6 +246,29 @@ def test_a_record_that_shows_late_is_believed(
     monkeypatch.setattr("production.manager.settle.revoke", late)
     assert isinstance(settle.settle(work, max_attempts=3, wait=0.0), Finished)
     assert order.outputs[0].final.exists()
+
+
+def test_a_job_that_was_put_back_and_started_again_was_put_back(office: Office) -> None:
+    """Grid Engine may do both before anybody looks; its accounting tells of the second start."""
+    work = office.work(Claim(RUN, 1, 1), Phase.RUNNING)
+    work.spool.mkdir(parents=True)
+    lines = [
+        "version=1",
+        "phase=payload",
+        "exit_code=140",
+        "signal=12",
+        "host=node1",
+        f"start={TIME}",
+    ]
+    (work.spool / "record").write_text(
+        "\n".join([*lines, f"start={TIME}", f"stop={TIME}", "complete=yes", ""])
+    )
+    office.batch.accounting_lag = 1.0
+    office.batch.why = "ended with exit code 91"
+    look = settle.look([work], ask=True)
+    assert look.reasons == {work.name: "put back into its queue to be started again"}
+    office.batch.why = "deleted by root@node1"
+    assert settle.look([work], ask=True).reasons == {work.name: "deleted by root@node1"}
 
 
 def test_a_job_that_starts_while_it_is_being_given_up_goes_on(

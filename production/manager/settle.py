@@ -41,6 +41,10 @@ from production.model import (
     Verdict,
 )
 
+_PUT_BACK = "put back into its queue to be started again"
+# A batch system's words for the wrapper that found its attempt started before (sge_scripts/job.sh).
+_STARTED_AGAIN = "ended with exit code 91"
+
 
 @dataclass(frozen=True)
 class Look:
@@ -114,8 +118,10 @@ def look(works: Sequence[Work], ask: bool) -> Look:
     known = [*of[JobState.PENDING], *of[JobState.RUNNING], *held]
     waiting = (JobState.PENDING, JobState.HELD)
     requeued = frozenset(work for work in killed if states.get(work.name) in waiting)
-    put_back = "put back into its queue to be started again"
-    reasons = {work.name: put_back for work in requeued} | _reasons([*gone, *killed, *held])
+    reasons = {work.name: _PUT_BACK for work in requeued} | _reasons([*gone, *killed, *held])
+    for work in killed:  # what the accounting tells is how the second start ended
+        if reasons.get(work.name) == _STARTED_AGAIN:
+            reasons[work.name] = _PUT_BACK
     return Look(
         ended,
         gone,
