@@ -260,9 +260,7 @@ def test_a_job_that_was_put_back_and_started_again_was_put_back(office: Office) 
         "host=node1",
         f"start={TIME}",
     ]
-    (work.spool / "record").write_text(
-        "\n".join([*lines, f"start={TIME}", f"stop={TIME}", "complete=yes", ""])
-    )
+    (work.spool / "record").write_text("\n".join([*lines, f"stop={TIME}", "complete=yes", ""]))
     office.batch.accounting_lag = 1.0
     office.batch.why = "ended with exit code 91"
     look = settle.look([work], ask=True)
