@@ -15,7 +15,7 @@ from desks import RUN, SHA256, TIME, Office, end_well
 from job_orders import WRITE, Workshop
 
 from production import cli
-from production.errors import Interrupted
+from production.errors import Interrupted, QueryFailed
 from production.job.clean import discard_outputs
 from production.job.fence import revoke
 from production.manager import loop, recovery, settle
@@ -267,6 +267,33 @@ def test_a_job_that_was_put_back_and_started_again_was_put_back(office: Office) 
     assert look.reasons == {work.name: "put back into its queue to be started again"}
     office.batch.why = "deleted by root@node1"
     assert settle.look([work], ask=True).reasons == {work.name: "deleted by root@node1"}
+
+
+def test_the_time_in_which_nobody_can_be_asked_for_a_reason_does_not_count(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = office.work(Claim(RUN, 1, 1), Phase.RUNNING)
+    office.batch.accounting_lag = 15.0
+    jobs = Jobs(office.desk)
+    settled: list[str] = []
+    monkeypatch.setattr(jobs, "_settle", lambda work: settled.append(work.why))
+    clock = 1000.0
+    monkeypatch.setattr("time.monotonic", lambda: clock)
+    silent = QueryFailed(system="slurm", what="nothing was printed")
+    killed = settle.Look([work], [], [], killed=frozenset([work]))
+    for _ in range(5):
+        jobs._looked(replace(killed, trouble=silent))
+        jobs._looked(replace(killed, asked=False))
+        clock += 100.0
+    assert settled == []
+    jobs._looked(killed)
+    clock += 5.0
+    jobs._looked(replace(killed, reasons={work.name: "over its time (TIMEOUT)"}))
+    assert settled == ["over its time (TIMEOUT)"]
+    work.why = ""
+    clock += 15.0
+    jobs._looked(killed)  # it has had its time, and does not know
+    assert settled[1:] == [""]
 
 
 def test_a_job_that_starts_while_it_is_being_given_up_goes_on(

@@ -185,13 +185,15 @@ class Jobs:
             self._query_rest.over()
         now = time.monotonic()
         for work in (*result.ended, *result.gone):
-            work.missing_since = work.missing_since or now
+            if result.answered:  # the accounting's time counts only while it can be asked
+                work.missing_since = work.missing_since or now
             work.met_full_disk |= self._desk.disk_is_full
             work.why = work.given_up or result.reasons.get(work.name, work.why)
         self._cancel(result.requeued)  # they would only find that they were started before
         for work in result.ended:
+            since = now if work.missing_since is None else work.missing_since
             waits = work in result.killed and not work.why
-            if not waits or now - work.missing_since >= work.batch.accounting_lag:
+            if not waits or now - since >= work.batch.accounting_lag:
                 self._settle(work)
         for work in result.gone:
             work.unstarted = work in result.unstarted

@@ -64,6 +64,11 @@ class Look:
     asked: bool = True
     trouble: QueryFailed | None = None  # the batch system did not answer: nothing is known
 
+    @property
+    def answered(self) -> bool:
+        """Whether the batch system was asked, and told."""
+        return self.asked and self.trouble is None
+
 
 def prepare(
     orders: Sequence[JobOrder], done: Path, modules: str | None
