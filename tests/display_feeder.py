@@ -179,6 +179,13 @@ def is_used(view: Display) -> None:
     view.close()
 
 
+def is_repainted(view: Display) -> None:
+    """Each drawing is as if something else had written over all of it."""
+    screen.REPAINT_EVERY = 0.0
+    feed_until(view, "stop")
+    view.close()
+
+
 def has_many_runs(view: Display) -> None:
     """More than any screen has room for."""
     lines = tuple(
@@ -227,6 +234,7 @@ SCENARIOS: dict[str, Callable[[Display], None]] = {
         is_written_over,
         outlives_its_terminal,
         is_used,
+        is_repainted,
         has_many_runs,
         is_looked_at,
         counts_aloud,

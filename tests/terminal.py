@@ -54,6 +54,11 @@ class Terminal:
     def shows(self, text: str) -> bool:
         return any(text in line for line in self.lines)
 
+    def highlights(self, text: str) -> bool:
+        """Whether the line with this text is shown in reverse."""
+        rows = [y for y, line in enumerate(self.lines) if text in line]
+        return any(self.screen.buffer[y][self.lines[y].index(text)].reverse for y in rows)
+
     def send(self, keys: str) -> None:
         self._child.send(keys)
 

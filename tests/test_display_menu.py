@@ -165,6 +165,11 @@ def terminal(tmp_path: Path) -> Terminal:
     return Terminal(tmp_path)
 
 
+def open_menu(terminal: Terminal) -> None:
+    """And wait until all of it is there, to the last line."""
+    terminal.press("m", lambda: terminal.shows("1 - Pause") and not terminal.shows("? help"))
+
+
 ENTRIES = {
     "Pause": ("1", "", "pause"),
     "Resume": ("2", "", "resume"),
@@ -187,7 +192,7 @@ def test_every_entry_can_be_taken(terminal: Terminal, width: int, height: int) -
     terminal.run("is_used", width, height)
     terminal.see("> 2088")
     for keys, value, command in ENTRIES.values():
-        terminal.press("m", lambda: terminal.shows("1 - Pause"))  # messages name productions
+        open_menu(terminal)
         terminal.send(f"{keys}\r")
         if value == "\r":
             terminal.see("1 - Yes")
@@ -198,7 +203,7 @@ def test_every_entry_can_be_taken(terminal: Terminal, width: int, height: int) -
             terminal.see(command)
             terminal.press("\x1b", lambda: terminal.shows("? help"))
         terminal.see("? help")
-    terminal.press("m", lambda: terminal.shows("1 - Pause"))
+    open_menu(terminal)
     terminal.press("\x1b", lambda: terminal.shows("? help"))
     terminal.touch("stop")
     assert terminal.end() == 0
@@ -222,6 +227,35 @@ def test_the_menu_follows_the_size_and_jobs_go_on_meanwhile(terminal: Terminal) 
     assert terminal.lines[7].startswith("└") or terminal.shows("q - Back")
     terminal.resize(80, 24)
     terminal.press("\r", lambda: terminal.shows("? help"))
+    terminal.touch("stop")
+    assert terminal.end() == 0
+
+
+@pytest.mark.slow
+def test_no_key_is_lost_while_the_terminal_takes_nothing(terminal: Terminal) -> None:
+    terminal.run("is_used")
+    terminal.see("> 2088")
+    open_menu(terminal)
+    terminal.send("\x133\r")  # on hold
+    for _ in range(20):
+        assert terminal.read()
+    assert terminal.shows("1 - Pause")
+    terminal.send("\x11")
+    terminal.see("nproc: _")
+    terminal.touch("stop")
+    assert terminal.end() == 0
+
+
+@pytest.mark.slow
+def test_what_is_under_the_menu_does_not_shine_through(terminal: Terminal) -> None:
+    terminal.run("is_repainted")
+    terminal.see("> 2088")
+    open_menu(terminal)
+    before = len(terminal.received)
+    for number in range(2, 10):
+        terminal.send("\x1b[B")
+        terminal.read_until(lambda: terminal.highlights(f"{number} - "))  # noqa: B023 - at once
+    assert b"SiR2" not in terminal.received[before:]
     terminal.touch("stop")
     assert terminal.end() == 0
 

@@ -121,13 +121,12 @@ class Menus:
         if key == "escape":
             self._back()
             return
-        self.draw(None)  # its handlers draw by themselves, on what is there
         menu, shown = self._open[-1]
         curses = self._screen.curses
         codes = {"up": curses.KEY_UP, "down": curses.KEY_DOWN, "enter": ord("\n")}
         code = codes.get(key, ord(key) if len(key) == 1 else -1)
         shown.selected_option = -1
-        self._screen.lend(lambda _: shown.user_input_handlers[code](code))
+        shown.user_input_handlers[code](code)
         chosen = shown.selected_option
         if chosen >= len(menu.entries):
             self._back()
@@ -152,7 +151,7 @@ class Menus:
             _cut_items(shown, pad.getmaxyx()[1] - MARGIN, window.encoding)
             type(shown).stdscr = window
             shown.screen = pad
-            shown.draw()
+            type(shown).draw(shown)
 
         self._screen.lend(draw)
 
@@ -164,6 +163,7 @@ def _curses_menu(menu: Menu) -> Any:
     from cursesmenu.items import MenuItem
 
     shown = CursesMenu(menu.title, show_exit_item=False)
+    shown.draw = lambda: None  # its handlers would draw whether or not the terminal takes anything
     shown.highlight = curses.A_REVERSE
     for entry in menu.entries:
         shown.items.append(_item(MenuItem, entry.text))

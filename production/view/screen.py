@@ -60,8 +60,11 @@ class Screen:
             curses.curs_set(0)
         curses.set_escdelay(100)  # milliseconds in which the rest of a key's code has to come
         curses.typeahead(-1)  # or a key that waits would break a drawing off
-        self.window.keypad(True)
-        self.window.nodelay(True)
+        # Keys are read by a pad, which is never shown: to read by the window is to show it first,
+        # with what stood there before the screen was lent.
+        self._keys: Any = curses.newpad(1, 1)
+        self._keys.keypad(True)
+        self._keys.nodelay(True)
         self.curses = curses
         self.keyboard = os.isatty(KEYBOARD)  # whether there are keys
         self._wake = wake
@@ -141,7 +144,7 @@ class Screen:
         with self._lock:
             while not self._closed and in_foreground():
                 try:
-                    code = self.window.get_wch()
+                    code = self._keys.get_wch()
                 except self.curses.error:
                     break
                 if name := self._name(code):
