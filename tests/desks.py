@@ -57,7 +57,7 @@ class Batch:
         self.cancelled: list[str] = []
         self.refuses_to_cancel = False
         self.state = JobState.GONE  # of all jobs that have left no record
-        self.why = ""  # the reason of all jobs
+        self.why: str | None = ""  # the reason of all jobs; None: it cannot be asked for now
         self.end: Callable[[JobOrder], None] = end_well  # what a job does when it is submitted
         self.submitted: list[JobOrder] = []
         self.queues: Sequence[str] = ()  # where jobs can be moved to
@@ -85,8 +85,8 @@ class Batch:
             raise BatchError(system=self.name, what="they run on another host")
         self.cancelled += [job.name for job in jobs]
 
-    def reason_of(self, jobs: Sequence[JobHandle]) -> dict[str, str]:
-        return {job.name: self.why for job in jobs if self.why}
+    def reason_of(self, jobs: Sequence[JobHandle]) -> dict[str, str | None]:
+        return {job.name: self.why for job in jobs if self.why != ""}
 
     def describe(self, job: JobOrder) -> str:
         return job.name

@@ -390,7 +390,9 @@ def test_a_job_whose_host_has_fallen_silent_is_gone(
         assert state(system, order) == RUNNING
         clock += 61
     assert state(system, order) == GONE
-    assert "elsewhere has given no sign of life" in system.reason_of([handle(order)])[order.name]
+    assert "elsewhere has given no sign of life" in str(
+        system.reason_of([handle(order)])[order.name]
+    )
     beat.write_text("4000\n")
     assert state(system, order) == RUNNING
     assert system.reason_of([handle(order)]) == {}

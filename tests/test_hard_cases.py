@@ -292,8 +292,24 @@ def test_the_time_in_which_nobody_can_be_asked_for_a_reason_does_not_count(
     assert settled == ["over its time (TIMEOUT)"]
     work.why = ""
     clock += 15.0
+    # Nobody answers, or only the queue does: that it does not know was not said.
+    jobs._looked(replace(killed, asked=False))
+    silent_accounting = replace(killed, unexplained=frozenset([work.name]))
+    jobs._looked(silent_accounting)
+    assert settled[1:] == []
     jobs._looked(killed)  # it has had its time, and does not know
     assert settled[1:] == [""]
+    clock += 60.0
+    jobs._looked(silent_accounting)  # it is out of order, it seems
+    assert settled[1:] == ["", ""]
+
+
+def test_an_accounting_that_does_not_answer_is_known_as_such(office: Office) -> None:
+    work = office.work(Claim(RUN, 1, 1), Phase.RUNNING)
+    work.spool.mkdir(parents=True)
+    office.batch.why = None
+    look = settle.look([work], ask=True)
+    assert (look.gone, look.reasons, look.unexplained) == ([work], {}, {work.name})
 
 
 def test_a_job_that_starts_while_it_is_being_given_up_goes_on(

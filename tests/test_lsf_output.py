@@ -557,7 +557,7 @@ def test_an_array_that_was_taken_for_one_job(site: Site, tmp_path: Path) -> None
     element = job(tmp_path, "big", "32[7]")
     (element.spool / "array").write_text("big 7\n")
     assert system.poll([element]) == {"big": GONE}
-    assert "set arrays = false" in system.reason_of([element])["big"]
+    assert "set arrays = false" in str(system.reason_of([element])["big"])
 
 
 def test_a_failing_bkill_that_has_done_its_duty(site: Site, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from production.batch.slurm import (
 )
 from production.batch.together import Place
 from production.commands import Completed
-from production.errors import BatchError, QueryFailed, SubmissionRefused
+from production.errors import BatchError, CommandError, QueryFailed, SubmissionRefused
 from production.model import JobState
 
 PENDING, RUNNING, GONE = JobState.PENDING, JobState.RUNNING, JobState.GONE
@@ -32,6 +32,7 @@ RECORDED = (DATA / "slurm_squeue_22.05.txt").read_text()
 SACCT = (DATA / "slurm_sacct_22.05.txt").read_text()
 SCONTROL = (DATA / "slurm_scontrol_22.05.txt").read_text()
 HEADER = "JOBID|STATE|PARTITION|REASON|NAME\n"
+SACCT_HEADER = "JobID|State|ExitCode|ReqMem|MaxRSS\n"
 ARRAY = "count_v1.2095.a1.t9.5e0f.x5"
 SOCKET = "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation\n"
 
@@ -246,7 +247,7 @@ def test_how_jobs_ended() -> None:
 
 
 def test_elements_that_never_started_are_accounted_together() -> None:
-    line = "10_[1-2,5%3]|CANCELLED by 0|0:0|100M|\n"
+    line = f"{SACCT_HEADER}10_[1-2,5%3]|CANCELLED by 0|0:0|100M|\n"
     words = "cancelled by root (CANCELLED)"
     assert parse_sacct(line) == dict.fromkeys(("10_1", "10_2", "10_5"), words)
     assert parse_sacct(line.replace("1-2", "1-999999999")) == {}
@@ -272,7 +273,13 @@ def test_who_cancelled_a_job() -> None:
 @thorough
 @given(malformed(SACCT, "1|CANCELLED by 5|0:0||\n", "1_[1-5%3]|FAILED|1:0|100M|\n"))
 def test_sacct_garbage(text: str) -> None:
-    assert all(parse_sacct(text).values())
+    assert all(parse_sacct(SACCT_HEADER + text).values())
+
+
+@pytest.mark.parametrize("text", ["", "\n", "JobID|State", SACCT.partition("\n")[2], "2|COMPLETED"])
+def test_what_is_no_answer_of_the_accounting(text: str) -> None:
+    with pytest.raises(CommandError, match="it printed "):
+        parse_sacct(text)
 
 
 @thorough

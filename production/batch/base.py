@@ -87,11 +87,12 @@ class BatchSystem(Protocol):
         """
         ...
 
-    def reason_of(self, jobs: Sequence[JobHandle]) -> dict[str, str]:
+    def reason_of(self, jobs: Sequence[JobHandle]) -> dict[str, str | None]:
         """Why jobs ended that ``poll`` called GONE, or why they are HELD, in words for users.
 
         By job name, as far as the batch system or its accounting remembers; other jobs, and those
-        that were never polled, are left out.  Never fails: not to know a reason is no trouble.
+        that were never polled, are left out.  None: the accounting did not answer, so it may yet
+        tell.  Never fails: not to know a reason is no trouble.
         """
         ...
 

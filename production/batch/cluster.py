@@ -7,7 +7,6 @@ output that makes no sense) leaves open what became of the jobs, and is raised a
 
 from __future__ import annotations
 
-import contextlib
 import shlex
 import time
 from abc import ABC, abstractmethod
@@ -21,6 +20,7 @@ from production.batch.together import Place, Together, divide
 from production.errors import (
     BatchError,
     CommandError,
+    CommandMissing,
     ConfigurationError,
     QueryFailed,
     SubmissionRefused,
@@ -152,8 +152,11 @@ class ClusterSystem(ABC):
         """Have pending jobs wait in another queue; raises CommandError, NotSupported."""
 
     @abstractmethod
-    def reasons(self, ids: Collection[str]) -> Mapping[str, str]:
-        """How jobs ended, by id, as far as the accounting knows; raises CommandError."""
+    def reasons(self, ids: Collection[str]) -> Mapping[str, str | None]:
+        """How jobs ended, by id, as far as the accounting knows.
+
+        None for those about which it did not answer; raises CommandError when about none.
+        """
 
     def input(self, jobs: Together) -> str:
         """What the submission command reads: the script."""
@@ -279,18 +282,23 @@ class ClusterSystem(ABC):
             if row.state in waiting and row.queue == queue
         ]
 
-    def reason_of(self, jobs: Sequence[JobHandle]) -> dict[str, str]:
+    def reason_of(self, jobs: Sequence[JobHandle]) -> dict[str, str | None]:
         """See BatchSystem."""
         known = {job.name: self._known[job.name] for job in jobs if job.name in self._known}
         names = {entry.id: name for name, entry in known.items() if entry.id}
         known_well = self._told.keys() | self._listed
         unasked = {id_: name for id_, name in names.items() if name not in known_well}
+        told: Mapping[str, str | None] = {}
         if unasked:
-            # There need not be any accounting, and it need not answer now.
-            with contextlib.suppress(CommandError):
+            try:
                 told = self.reasons(unasked)
-                self._told |= {unasked[id_]: why for id_, why in told.items() if id_ in unasked}
-        reasons = {**self._why, **self._told}
+            except CommandMissing:
+                pass  # there need not be any accounting
+            except CommandError:
+                told = dict.fromkeys(unasked)
+        answers = {unasked[id_]: why for id_, why in told.items() if id_ in unasked}
+        self._told |= {name: why for name, why in answers.items() if why is not None}
+        reasons = {**answers, **self._why, **self._told}
         return {job.name: reasons[job.name] for job in jobs if job.name in reasons}
 
     def describe(self, job: JobOrder) -> str:

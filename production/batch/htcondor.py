@@ -221,7 +221,7 @@ class HTCondorSystem(ClusterSystem):
                 found[job.name] = Listed(log.job, self._look_up(job).place, state, log.why)
         return found
 
-    def reason_of(self, jobs: Sequence[JobHandle]) -> dict[str, str]:
+    def reason_of(self, jobs: Sequence[JobHandle]) -> dict[str, str | None]:
         """See BatchSystem; what the logs do not tell, the queue and the history do.
 
         The logs are read once more, for they are ahead of the queue: a job that it has as waiting

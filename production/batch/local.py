@@ -213,7 +213,7 @@ class LocalSystem:
         """See BatchSystem."""
         raise NotSupported(system=self.name, what="the local machine has no queues")
 
-    def reason_of(self, jobs: Sequence[JobHandle]) -> dict[str, str]:
+    def reason_of(self, jobs: Sequence[JobHandle]) -> dict[str, str | None]:
         """See BatchSystem; this machine keeps no account but of jobs on hosts that are lost."""
         what = f"its host {{}} has given no sign of life of it for {SILENCE:.0f} s"
         with self._lock:

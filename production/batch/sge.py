@@ -48,6 +48,8 @@ _ACCOUNTING_PATIENCE = 20.0  # seconds; qacct reads a file with all jobs that th
 _ID = re.compile(r"[0-9]{1,18}(\.[0-9]{1,18})?", re.ASCII)
 _ACCEPTED = re.compile(r"([0-9]{1,18})(\.[0-9]+-[0-9]+:[0-9]+)?", re.ASCII)
 _NUMBER = re.compile(r"job_number:\s+([0-9]+)", re.ASCII)
+# What qacct says of jobs that never started or are not accounted yet, and where nothing is.
+_UNACCOUNTED = re.compile(r"not found|no jobs running since startup")
 _TROUBLE = re.compile(r"error reason\s+(?:[0-9]+):\s+(.*)", re.ASCII)
 
 # What jobs ask for, and the fields of qacct that tell how much they had of it.
@@ -244,11 +246,12 @@ class GridEngineSystem(ClusterSystem):
         if answer.code and trouble:
             raise CommandError(command=f"qalter -q {queue}", what=trouble[0])
 
-    def reasons(self, ids: Collection[str]) -> dict[str, str]:
+    def reasons(self, ids: Collection[str]) -> dict[str, str | None]:
         """See ClusterSystem; of jobs in an error state, qstat had told more."""
-        told = {id_: self._broken[id_] for id_ in ids if id_ in self._broken}
+        known = {id_: self._broken[id_] for id_ in ids if id_ in self._broken}
+        told: dict[str, str | None] = {id_: None for id_ in ids if id_ not in known}
         deadline = time.monotonic() + _ACCOUNTING_PATIENCE
-        unasked = {id_.partition(".")[0] for id_ in ids if id_ not in told}
+        unasked = {id_.partition(".")[0] for id_ in told}
         # First those whose turn has not come for longest: one that hangs takes the others' time.
         for job in sorted(unasked, key=lambda job: (self._asked.get(job, 0.0), job)):
             left = deadline - time.monotonic()
@@ -257,12 +260,15 @@ class GridEngineSystem(ClusterSystem):
             self._asked[job] = time.monotonic()
             seconds = min(left, commands.default_timeout())
             try:
-                answer = commands.run(["qacct", "-j", job], timeout=seconds)
-            except CommandError:
-                continue  # never started, or not accounted yet, or no answer now
-            told = parse_qacct(answer.stdout) | told
+                text = commands.run(["qacct", "-j", job], timeout=seconds).stdout
+                answered = "jobnumber" in text
+            except CommandError as error:
+                text, answered = "", _UNACCOUNTED.search(str(error)) is not None
+            if answered:
+                told = {id_: why for id_, why in told.items() if id_.partition(".")[0] != job}
+                told |= parse_qacct(text)
         self._asked = {job: when for job, when in self._asked.items() if job in unasked}
-        return told
+        return {**told, **known}
 
 
 def _own_name() -> str:

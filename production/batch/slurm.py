@@ -51,6 +51,8 @@ _VARIABLES: Mapping[str, str] = {"SLURM_BITSTR_LEN": "0"}  # elements of arrays 
 # What squeue prints for each job, and the header line that proves it an answer.
 _FORMAT = "%i|%T|%P|%r|%j"
 _HEADER = "JOBID|STATE|PARTITION|REASON|NAME"
+# What sacct prints, and the header line that proves it an answer.
+_ACCOUNT = "JobID|State|ExitCode|ReqMem|MaxRSS"
 _CLUSTER = "CLUSTER: "  # begins the line before the header, when a cluster was named
 
 _ID = re.compile(r"[0-9]{1,18}(_[0-9]{1,18})?", re.ASCII)
@@ -185,14 +187,14 @@ class SlurmSystem(ClusterSystem):
         if answer.code and trouble:
             raise CommandError(command="scontrol update", what=trouble[0])
 
-    def reasons(self, ids: Collection[str]) -> dict[str, str]:
+    def reasons(self, ids: Collection[str]) -> Mapping[str, str]:
         """See ClusterSystem; without accounting, from what the server itself remembers."""
         told: dict[str, str] = {}
         try:
             # Whole arrays: an element that never started is not found by its own id.
             for some in chunks({id_.partition("_")[0] for id_ in ids}, 1000):
-                format_ = "--format=JobID,State,ExitCode,ReqMem,MaxRSS"
-                argv = ("--noheader", "--parsable2", format_, f"--jobs={','.join(some)}")
+                format_ = f"--format={_ACCOUNT.replace('|', ',')}"
+                argv = ("--parsable2", format_, f"--jobs={','.join(some)}")
                 told |= parse_sacct(self._ask("sacct", *argv).stdout)
         except CommandError as error:
             if not isinstance(error, CommandMissing) and _NO_ACCOUNTING not in str(error):
@@ -274,11 +276,15 @@ def _listed(line: str) -> Listed:
 def parse_sacct(text: str) -> dict[str, str]:
     """How the jobs ended that sacct printed, in words, by id; others are left out.
 
-    After the line of a job come those of its steps, of which ``.batch`` is the script.
+    After the line of a job come those of its steps, of which ``.batch`` is the script.  Raises
+    CommandError when it is no answer.
     """
+    header, *lines = text.splitlines() or [""]
+    if header != _ACCOUNT:
+        raise CommandError(command="sacct", what=f"it printed {header[:100]!r}")
     ended: dict[str, tuple[str, str, str]] = {}
     used: dict[str, str] = {}
-    for line in text.splitlines():
+    for line in lines:
         fields = line.split("|")
         if len(fields) != 5:
             continue

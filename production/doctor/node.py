@@ -133,11 +133,11 @@ def _run(
         state = _wait(batch, job, patience)
         over = state is JobState.GONE
         if over:
-            yield from _judge(order, config, batch.reason_of([job]).get(job.name, ""))
+            yield from _judge(order, config, batch.reason_of([job]).get(job.name) or "")
         else:
             held = state is JobState.HELD
             stands = "is held" if held else f"was still {state} after {patience:g} s"
-            why = batch.reason_of([job]).get(job.name, "")
+            why = batch.reason_of([job]).get(job.name)
             what = f"job {answer} {stands}{f' ({why})' if why else ''}; it was cancelled"
             remedy = "Ask why its operators hold it" if held else "Wait longer: --wait=SECONDS"
             yield warning(CHECK, what, remedy)

@@ -91,7 +91,7 @@ def _with_jobs(
     except ProductionError as error:
         return replace(around, batch_trouble=str(error))
     found = {run: states.get(handle.name, JobState.GONE) for run, handle in handles.items()}
-    why = {run: reasons[h.name] for run, h in handles.items() if h.name in reasons}
+    why = {run: why for run, h in handles.items() if (why := reasons.get(h.name))}
     return replace(around, jobs={**around.jobs, **found}, reasons={**around.reasons, **why})
 
 

@@ -30,6 +30,14 @@ def _is_open(answer: Answer) -> bool:
     return isinstance(answer, BatchError) and not isinstance(answer, SubmissionRefused)
 
 
+def _accounting_time(work: Work, look: settle.Look) -> float:
+    """Seconds in which the accounting may tell how a job ended, longer while it does not answer."""
+    return work.batch.accounting_lag * (_SILENT if work.name in look.unexplained else 1)
+
+
+# Seconds; one question a minute is no load, and people wait for a batch system that is back.
+_LONGEST_QUERY_REST = 60.0
+_SILENT = 5  # a run does not wait for ever for an accounting that is broken
 # Jobs with one submission: so that the first ones start while the others are being prepared.
 MOST_AT_ONCE = 1000
 
@@ -39,7 +47,7 @@ class Jobs:
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
-        self._query_rest = Rest()
+        self._query_rest = Rest(_LONGEST_QUERY_REST)
         self._submit_rest = Rest()
         self._rate = RateLimit(desk.settings.max_submit_rate)
         self._failures = FailureWatch(desk.settings.max_failures)
@@ -193,7 +201,8 @@ class Jobs:
         for work in result.ended:
             since = now if work.missing_since is None else work.missing_since
             waits = work in result.killed and not work.why
-            if not waits or now - since >= work.batch.accounting_lag:
+            known_now = result.answered and now - since >= _accounting_time(work, result)
+            if not waits or known_now:
                 self._settle(work)
         for work in result.gone:
             work.unstarted = work in result.unstarted
@@ -201,7 +210,7 @@ class Jobs:
             # accounting on its way to a file or database.
             grace = self._desk.settings.record_grace
             if work.submitted and not work.why:
-                grace = max(grace, work.batch.accounting_lag)
+                grace = max(grace, _accounting_time(work, result))
             if now - work.missing_since >= grace:
                 self._settle(work)
         self._cancel(

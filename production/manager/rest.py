@@ -12,9 +12,13 @@ LONGEST_WAIT = 300.0  # seconds; where growing waits stop growing
 
 
 class Rest:
-    """A pause after trouble with something outside: said once, with growing waits, without end."""
+    """A pause after trouble with something outside: said once, with growing waits, without end.
 
-    def __init__(self) -> None:
+    ``longest``: where the waits stop growing, in seconds.
+    """
+
+    def __init__(self, longest: float = LONGEST_WAIT) -> None:
+        self._longest = longest
         self._until = 0.0
         self._wait = 0.0
 
@@ -26,7 +30,7 @@ class Rest:
     def begin(self, shortest: float) -> bool:
         """Trouble: wait, longer each time.  True at the first time since all was well."""
         first = not self._wait
-        self._wait = min(max(self._wait * 2, shortest), LONGEST_WAIT)
+        self._wait = min(max(self._wait * 2, shortest), max(self._longest, shortest))
         self._until = time.monotonic() + self._wait
         return first
 

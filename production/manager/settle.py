@@ -61,6 +61,7 @@ class Look:
     requeued: Collection[Work] = ()  # of ``killed``: the batch system would start them again
     # Why jobs of ``gone`` and ``killed`` ended and those of ``held`` are, by name.
     reasons: Mapping[str, str] = field(default_factory=dict)
+    unexplained: Collection[str] = ()  # by name, those about which the accounting did not answer
     asked: bool = True
     trouble: QueryFailed | None = None  # the batch system did not answer: nothing is known
 
@@ -123,7 +124,9 @@ def look(works: Sequence[Work], ask: bool) -> Look:
     known = [*of[JobState.PENDING], *of[JobState.RUNNING], *held]
     waiting = (JobState.PENDING, JobState.HELD)
     requeued = frozenset(work for work in killed if states.get(work.name) in waiting)
-    reasons = {work.name: _PUT_BACK for work in requeued} | _reasons([*gone, *killed, *held])
+    told = _reasons([*gone, *killed, *held])
+    reasons = {work.name: _PUT_BACK for work in requeued}
+    reasons |= {name: why for name, why in told.items() if why is not None}
     for work in killed:  # what the accounting tells is how the second start ended
         if reasons.get(work.name) == _STARTED_AGAIN:
             reasons[work.name] = _PUT_BACK
@@ -138,6 +141,7 @@ def look(works: Sequence[Work], ask: bool) -> Look:
         killed=frozenset(killed),
         requeued=requeued,
         reasons=reasons,
+        unexplained=frozenset(told.keys() - reasons.keys()),
     )
 
 
@@ -159,8 +163,8 @@ def _poll(works: Sequence[Work]) -> dict[str, JobState]:
     return states
 
 
-def _reasons(works: Sequence[Work]) -> dict[str, str]:
-    reasons: dict[str, str] = {}
+def _reasons(works: Sequence[Work]) -> dict[str, str | None]:
+    reasons: dict[str, str | None] = {}
     for system, handles in by_system(works):
         reasons.update(system.reason_of(handles))
     return reasons

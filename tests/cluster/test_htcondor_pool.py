@@ -65,7 +65,7 @@ class Pool:
         until(there, timeout=PATIENCE)
 
     def reason(self, job: JobHandle) -> str:
-        return self.system.reason_of([job])[job.name]
+        return str(self.system.reason_of([job])[job.name])
 
 
 @pytest.fixture
