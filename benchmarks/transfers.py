@@ -8,8 +8,9 @@ archive of the manager's own (in one process, with one and with two transfers at
 the login on, for a manager is up already) and with lftp, curl, sftp and rsync.  With two, the
 others are started with as many where they know how (lftp, curl), or as two processes (sftp, rsync).
 Ours puts each file on the disk before it counts; so that the disk is not measured, everything is in
-memory (/dev/shm) by default.  Ratios are of medians, ours to the fastest of the others.  The aims:
-at most 1.1 times as long, less than 100 MB of memory.  Exits with 1 when one is missed.
+memory (/dev/shm) by default.  Ratios are of medians, ours to the fastest of the others.  The time
+on a processor is that of the clients, for machines on which others work.  The aims: at most 1.1
+times as long, less than 100 MB of memory.  Exits with 1 when one is missed.
 """
 
 from __future__ import annotations
@@ -47,9 +48,9 @@ def names(count: int) -> list[str]:
 
 
 def fetch(url: str, target: Path, count: int, at_a_time: int) -> None:
-    """Ours; prints the seconds that it took and the process's largest memory."""
+    """Ours; prints seconds, those of them on a processor, and the process's largest memory."""
     archive = open_archive(url)
-    begin = time.monotonic()
+    begin, worked = time.monotonic(), processor_time(resource.RUSAGE_SELF)
 
     def bring(name: str) -> int:
         return archive.fetch(name, target / name, lambda _, __: None, threading.Event())
@@ -57,7 +58,15 @@ def fetch(url: str, target: Path, count: int, at_a_time: int) -> None:
     with ThreadPoolExecutor(at_a_time) as pool:
         sum(pool.map(bring, names(count)))
     seconds = time.monotonic() - begin
-    sys.stdout.write(f"{seconds} {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}\n")
+    worked = processor_time(resource.RUSAGE_SELF) - worked
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    sys.stdout.write(f"{seconds} {worked} {memory}\n")
+
+
+def processor_time(whose: int) -> float:
+    """Seconds of a processor's time that were used so far."""
+    used = resource.getrusage(whose)
+    return used.ru_utime + used.ru_stime
 
 
 def by_ftp(server: Server, target: Path, count: int, at_a_time: int) -> dict[str, list[list[str]]]:
@@ -101,9 +110,11 @@ def by_ssh(server: Server, target: Path, count: int, at_a_time: int) -> dict[str
     return {"sftp": sftp, "rsync": rsync}
 
 
-def timed(commands: Sequence[Sequence[str]], environment: Mapping[str, str]) -> tuple[float, str]:
-    """Seconds until all of them have ended well, and what the first has printed."""
-    begin = time.monotonic()
+def timed(
+    commands: Sequence[Sequence[str]], environment: Mapping[str, str]
+) -> tuple[float, float, str]:
+    """Seconds until all have ended well, those on a processor, and what the first has printed."""
+    begin, worked = time.monotonic(), processor_time(resource.RUSAGE_CHILDREN)
     started = [
         subprocess.Popen(argv, env=environment, stdout=subprocess.PIPE, text=True)
         for argv in commands
@@ -112,7 +123,7 @@ def timed(commands: Sequence[Sequence[str]], environment: Mapping[str, str]) -> 
     seconds = time.monotonic() - begin
     if any(process.returncode for process in started):
         raise SystemExit(f"{commands[0][0]} failed")
-    return seconds, said[0]
+    return seconds, processor_time(resource.RUSAGE_CHILDREN) - worked, said[0]
 
 
 def compare(server: Server, options: argparse.Namespace, base: Path, at_a_time: int) -> bool:
@@ -128,15 +139,17 @@ def compare(server: Server, options: argparse.Namespace, base: Path, at_a_time: 
         (base / "netrc").write_text(f"default login {user} password {password}\n")
         (base / "netrc").chmod(0o600)
     seconds: dict[str, list[float]] = {}
+    work: dict[str, list[float]] = {}
     memory = 0
     for _ in range(options.rounds):
         for name, commands in {"ours": [ours], **others}.items():
             shutil.rmtree(target, ignore_errors=True)
             target.mkdir()
-            taken, said = timed(commands, environment)
+            taken, worked, said = timed(commands, environment)
             if name == "ours":
-                taken, used = float(said.split()[0]), int(said.split()[1])
-                memory = max(memory, used)
+                taken, worked, used = map(float, said.split())
+                memory = max(memory, int(used))
+            work.setdefault(name, []).append(worked)
             seconds.setdefault(name, []).append(taken)
             for file in names(options.files):
                 if (target / file).stat().st_size != options.size:
@@ -148,6 +161,7 @@ def compare(server: Server, options: argparse.Namespace, base: Path, at_a_time: 
         low, high = min(seconds[name]), max(seconds[name])
         line = f"{server.url.partition(':')[0]:5} {at_a_time} at a time  {name:6} {taken:6.2f} s "
         line += f"({low:.2f} … {high:.2f})  {total / taken / 1e6:6.0f} MB/s"
+        line += f"  processor {statistics.median(work[name]):5.2f} s"
         if name == "ours":
             line += f"  ratio {taken / fastest:.2f}  memory {memory / 1e6:.0f} MB"
         sys.stdout.write(f"{line}\n")

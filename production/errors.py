@@ -265,6 +265,13 @@ class KeyLoginRefused(ArchiveUnavailable):
     exit_code = 24
 
 
+class KeyLocked(KeyLoginRefused):
+    """Archive {host} cannot be logged in at: the key {path} has a passphrase, for which nobody is
+    asked here, and {what}. Give it to the agent in the shell where managers are started:
+    ssh-add {path}
+    """
+
+
 class RootLoginRefused(ArchiveUnavailable):
     """Archive {host} refused the login: {what}. Check what you show it (ticket, proxy, token) by
     hand: xrdfs {host} ls /

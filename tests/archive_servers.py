@@ -1,4 +1,4 @@
-"""Real archives on loopback: vsftpd, pyftpdlib, nginx and XRootD, each as it is installed.
+"""Real archives on loopback: vsftpd, pyftpdlib, nginx, Apache and XRootD, as they are installed.
 
 They need root, as daemons do that begin as root.  All that they write is below one directory.
 """
@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -37,6 +37,7 @@ class Server:
     host: str = HOST
     environment: Mapping[str, str] = field(default_factory=dict)  # that its clients need
     home: Path = Path()  # where the key of a client is
+    passive: Sequence[int] = ()  # ports for FTP's data, where they are known
 
     def start(self) -> None:
         """Begin to listen."""
@@ -213,6 +214,34 @@ def nginx(base: Path, *, secure: bool = True, more: str = "") -> Server:
     return Server(url, base / "root", login, argv, port, base / "log", environment=_trusting(made))
 
 
+APACHE = """\
+LoadModule mpm_event_module {modules}/mod_mpm_event.so
+LoadModule authz_core_module {modules}/mod_authz_core.so
+LoadModule alias_module {modules}/mod_alias.so
+LoadModule autoindex_module {modules}/mod_autoindex.so
+ServerName {host}
+Listen {host}:{port}
+User nobody
+PidFile {base}/apache.pid
+ErrorLog {base}/error.log
+Alias /list/ /mnt/
+<Directory /mnt>
+    Options Indexes
+    IndexOptions FancyIndexing HTMLTable
+</Directory>
+"""
+
+
+def apache(base: Path) -> Server:
+    """Shows its root as /list/."""
+    need(["apache2"], ["apache2-bin"], device="/dev/null")
+    port = free_port()
+    text = APACHE.format(base=base, host=HOST, port=port, modules="/usr/lib/apache2/modules")
+    (base / "apache.conf").write_text(text)
+    argv = _mounted(base / "root", "apache2", "-X", "-f", str(base / "apache.conf"))
+    return Server(f"http://{HOST}:{port}/", base / "root", None, argv, port, base / "log")
+
+
 # --------------------------------------------------------------------------- XRootD
 
 XROOTD = """\
@@ -221,19 +250,21 @@ oss.localroot /mnt/root
 all.adminpath /mnt/admin
 all.pidpath /mnt/run
 xrd.port {port}
-xrootd.chksum max 2 adler32
 xrootd.async off
 """
 
 
-def xrootd(base: Path, *, more: str = "") -> Server:
-    """``more``: further lines of its configuration."""
+def xrootd(base: Path, *, more: str = "", sums: str = "max 2 adler32") -> Server:
+    """``more``: further lines of its configuration; ``sums``: how it computes checksums, if."""
     need(["xrootd"], ["xrootd-server"], device="/dev/null")
     port = free_port()
     for name in ("admin", "run"):
         (base / name).mkdir()
         (base / name).chmod(0o777)
     (base / "xrootd.cfg").write_text(XROOTD.format(port=port) + more)
+    if sums:
+        with (base / "xrootd.cfg").open("a") as configuration:
+            configuration.write(f"xrootd.chksum {sums}\n")
     base.chmod(0o755)
     argv = _mounted(base, "xrootd", "-n", "test", "-I", "v4", "-R", "nobody")
     argv += ["-c", "/mnt/xrootd.cfg"]
@@ -270,11 +301,12 @@ def _kill(pid: int) -> None:
             _kill(int(child))
 
 
-def free_port() -> int:
-    """Not one of those that other programs are given for their outgoing connections."""
+def free_port(count: int = 1) -> int:
+    """The first of some; not of those that programs are given for outgoing connections."""
     for port in random.sample(range(22000, 32000), 100):
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind((HOST, port))
+        with ExitStack() as probes, suppress(OSError):
+            for number in range(port, port + count):
+                probes.enter_context(socket.socket()).bind((HOST, number))
             return port
     raise AssertionError("no port is free")
 

@@ -18,7 +18,7 @@ class Certificates:
     """PEM files."""
 
     authority: Path
-    certificate: Path  # for 127.0.0.1, ::1 and localhost
+    certificate: Path  # for 127.0.0.1, 127.0.0.2, ::1 and localhost
     key: Path
     both: Path  # certificate and key in one
 
@@ -32,7 +32,8 @@ def make_certificates(base: Path) -> Certificates:
     authority = _builder("authority of the tests", "authority of the tests", authority_key)
     authority = authority.add_extension(x509.BasicConstraints(ca=True, path_length=0), True)
     names: list[x509.GeneralName] = [x509.DNSName("localhost")]
-    names += [x509.IPAddress(ipaddress.ip_address(text)) for text in ("127.0.0.1", "::1")]
+    addresses = ("127.0.0.1", "127.0.0.2", "::1")
+    names += [x509.IPAddress(ipaddress.ip_address(text)) for text in addresses]
     server = _builder("archive of the tests", "authority of the tests", key)
     server = server.add_extension(x509.SubjectAlternativeName(names), False)
     pem = serialization.Encoding.PEM

@@ -177,6 +177,22 @@ def test_a_transfer_that_breaks_off_is_logged(root: Path, log: Path) -> None:
         assert lines_of(log, 2)[1] == f"broken {DIRECTORY}/{FILE}"
 
 
+@pytest.mark.parametrize("closed", [True, False])
+def test_a_slow_transfer_can_be_replaced_by_another(root: Path, closed: bool) -> None:
+    with Archive(root, "mu2e", "secret", rate=20_000) as archive, client(archive.port) as ftp:
+        for name in (FILE, "run02092.mid"):
+            ftp.sendcmd(f"STAGE {name}")
+        for _ in range(3):
+            data = ftp.transfercmd(f"RETR {FILE}")
+            with data:
+                assert data.recv(1) == CONTENT[:1]
+                if closed:
+                    data.close()
+                    with pytest.raises(ftplib.error_temp, match="426"):
+                        ftp.voidresp()
+                assert retrieved(ftp, "run02092.mid") == b"next"
+
+
 def test_the_login_is_that_of_the_netrc_file(tmp_path: Path) -> None:
     path = tmp_path / "netrc"
     path.write_text("machine other login x password y\nmachine 127.0.0.1 login mu2e password z\n")

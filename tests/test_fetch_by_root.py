@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 from archive_behaviour import CONTENTS, NAME, SIZE, ArchiveBehaviour, fetch, put
-from archive_servers import Server, running, xrootd
+from archive_servers import Kind, Server, running, xrootd
 from network.needs import NoFilesystemError
 
 from production.errors import (
     ArchiveUnavailable,
+    ChecksumMissing,
+    ChecksumWrong,
     ConfigurationError,
     RootLoginRefused,
     TransferFailed,
@@ -48,6 +50,16 @@ class TestXrootd(ArchiveBehaviour):
         assert int(session.checksum(NAME, "adler32"), 16) == zlib.adler32(CONTENTS)
         assert fetch(open_archive(server.url, checksums="require"), target) == SIZE
 
+    def test_a_file_beside_it_is_compared(self, server: Server, target: Path) -> None:
+        beside = server.root / f"{NAME}.md5"
+        beside.write_text(f"{'0' * 32}  {NAME}\n")
+        try:
+            with pytest.raises(ChecksumWrong, match=rf"its md5 is \w+, {NAME}\.md5 says 000"):
+                fetch(open_archive(server.url, checksums="auto"), target)
+        finally:
+            beside.unlink()
+        assert [*target.parent.iterdir()] == []
+
     def test_directories_are_listed(self, server: Server) -> None:
         (server.root / "sub").mkdir(exist_ok=True)
         for name in ("run1sub1.mid", "run1sub2.mid", "run2.mid"):
@@ -77,6 +89,48 @@ def test_a_refused_login_is_told(tmp_path: Path) -> None:
             put(server)
             with pytest.raises(RootLoginRefused, match=r"Auth failed.* by hand: xrdfs 127"):
                 fetch(open_archive(server.url), tmp_path / NAME)
+    except NoFilesystemError as reason:
+        pytest.skip(str(reason))
+
+
+def lying(base: Path) -> Server:
+    """A server that has a program of the laboratory's compute checksums, which is wrong."""
+    program = base / "sum"
+    program.write_text("#!/bin/sh\necho a1b2c3\n")
+    program.chmod(0o755)
+    return xrootd(base, sums="max 2 adler32 /mnt/sum")
+
+
+def silent(base: Path) -> Server:
+    """A server that computes none."""
+    return xrootd(base, sums="")
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode", "error", "said"),
+    [
+        (lying, "auto", ChecksumWrong, r"its adler32 is \w+, the server says 00a1b2c3"),
+        (lying, "off", None, ""),
+        (silent, "require", ChecksumMissing, "has no checksum at 127"),
+        (silent, "auto", None, ""),
+    ],
+)
+def test_what_the_server_says_of_a_checksum_counts(
+    tmp_path: Path, kind: Kind, mode: str, error: type[Exception] | None, said: str
+) -> None:
+    (tmp_path / "server").mkdir()
+    (tmp_path / "raw").mkdir()
+    target = tmp_path / "raw" / NAME
+    try:
+        with running(kind, tmp_path / "server") as server:
+            put(server)
+            archive = open_archive(server.url, checksums=mode)
+            if error is None:
+                assert fetch(archive, target) == SIZE
+            else:
+                with pytest.raises(error, match=said):
+                    fetch(archive, target)
+                assert [*target.parent.iterdir()] == []
     except NoFilesystemError as reason:
         pytest.skip(str(reason))
 

@@ -100,6 +100,12 @@ class Session(Protocol):
     def facts(self, file: str) -> Facts:
         """What is known of a file before it is sent; raises the TransferErrors."""
 
+    def names(self, directory: str, pattern: str) -> Sequence[str]:
+        """The names in the directory that fit; none when there is no such directory.
+
+        Raises the TransferErrors.
+        """
+
     def blocks(self, file: str, offset: int) -> Iterator[bytes | memoryview]:
         """The file from ``offset`` on; at its end it is known to be all that the archive sends.
 
@@ -112,17 +118,6 @@ class Session(Protocol):
 
     def close(self) -> None:
         """End the connection; never raises."""
-
-
-@runtime_checkable
-class Lists(Protocol):
-    """A session that can list directories."""
-
-    def names(self, directory: str, pattern: str) -> Sequence[str]:
-        """The names in the directory that fit; none when there is no such directory.
-
-        Raises the TransferErrors.
-        """
 
 
 @runtime_checkable
@@ -252,7 +247,7 @@ def _root(place: Place) -> Archive:
     from production.staging.root import RootDoor
 
     door = RootDoor(place.host, place.port, place.directory, place.timeout)
-    return RemoteArchive(door, place.limit)
+    return RemoteArchive(door, place.limit, place.checksums)
 
 
 def _file(place: Place) -> Archive:

@@ -114,7 +114,7 @@ class FtpSession:
             return Facts(_size(self.ftp, file), self._time(file))
 
     def names(self, directory: str, pattern: str) -> list[str]:
-        """See ``Lists.names``."""
+        """See ``Session.names``."""
         where = f"{directory}/" if directory else ""
         # Most servers take patterns, which spares the listing of a hundred thousand runs.
         there = self._list(f" {where}{pattern}") or self._list(f" {directory}".rstrip())

@@ -27,12 +27,15 @@ from production.errors import (
     TransferError,
     TransferFailed,
 )
+from production.locations import fits
 from production.staging import tls
 from production.staging.archive import Facts, Look
 from production.staging.credentials import login_if_any
 from production.staging.patience import PatientReader
+from production.staging.web_listing import names_in
 
 _BLOCK = 256 * 1024  # bytes
+_LARGEST_PAGE = 64 * 1024 * 1024  # bytes; a line of a listing has some 100
 _REDIRECTS = 5  # more must be a circle
 _REDIRECTING = (301, 302, 303, 307, 308)
 _NO_HEAD = (405, 501)  # the server does not know the method
@@ -88,11 +91,7 @@ class HttpSession:
     def facts(self, file: str) -> Facts:
         """See ``Session.facts``."""
         with self._troubles(file, ArchiveUnavailable):
-            try:
-                answer = self._ask("HEAD", file)
-            except urllib3.exceptions.ProtocolError:  # a connection that was kept too long, perhaps
-                self._pools.clear()
-                answer = self._ask("HEAD", file)
+            answer, _ = self._first("HEAD", file)
             answer.drain_conn()
         if answer.status in _NO_HEAD:
             self._facts = Facts(None)
@@ -106,7 +105,7 @@ class HttpSession:
         known = self._facts
         part = {"Range": f"bytes={offset}-", "If-Range": known.stamp} if offset else {}
         with self._troubles(file, ArchiveUnavailable):
-            answer = self._ask("GET", file, part)
+            answer, _ = self._ask("GET", file, part)
         with closing(answer):
             if not offset:
                 self._need(answer, file, 200)
@@ -116,20 +115,28 @@ class HttpSession:
                 self._need(answer, file, 200, 206, 416)
                 what = f"the server answers {answer.status} to a request for the rest"
                 raise ResumeRefused(file=file, host=self.host, what=what)
-            left = _length(answer)
-            if left is None and not answer.chunked:
-                what = "the server tells neither its size nor its end"
-                raise TransferFailed(file=file, host=self.host, what=what)
-            while True:
-                with self._troubles(file, TransferFailed):
-                    block = answer.read1(_BLOCK, decode_content=False)
-                if not block:
-                    break
-                left = None if left is None else left - len(block)
-                yield block
-            if left:
-                what = f"the connection was closed {left} bytes before the end"
-                raise TransferFailed(file=file, host=self.host, what=what)
+            yield from self._body(answer, file)
+
+    def names(self, directory: str, pattern: str) -> list[str]:
+        """See ``Session.names``: of the page that the server shows of the directory."""
+        where = f"{directory}/" if directory else ""
+        file = f"{where}{pattern}"
+        with self._troubles(file, ArchiveUnavailable):
+            answer, url = self._first("GET", where)
+        page = bytearray()
+        with closing(answer):
+            try:
+                self._need(answer, file, 200)
+            except FileMissing:
+                return []
+            for block in self._body(answer, file):
+                page += block
+                if len(page) > _LARGEST_PAGE:
+                    what = "the list of its directory is too large"
+                    raise TransferFailed(file=file, host=self.host, what=what)
+        with self._troubles(file, TransferFailed):
+            there = names_in(page, answer.headers.get("Content-Type", ""), url)
+        return [name for name in there if fits(name, pattern)]
 
     def is_alive(self) -> bool:
         """See ``Session.is_alive``: connections that were closed are made anew."""
@@ -139,10 +146,38 @@ class HttpSession:
         """See ``Session.close``."""
         self._pools.clear()
 
+    def _body(self, answer: urllib3.BaseHTTPResponse, file: str) -> Iterator[bytes]:
+        """All that the answer brings; at its end that is known to be all."""
+        left = _length(answer)
+        if left is None and not answer.chunked:
+            what = "the server tells neither its size nor its end"
+            raise TransferFailed(file=file, host=self.host, what=what)
+        while True:
+            with self._troubles(file, TransferFailed):
+                block = answer.read1(_BLOCK, decode_content=False)
+            if not block:
+                break
+            left = None if left is None else left - len(block)
+            yield block
+        if left:
+            what = f"the connection was closed {left} bytes before the end"
+            raise TransferFailed(file=file, host=self.host, what=what)
+
+    def _first(self, method: str, file: str) -> tuple[urllib3.BaseHTTPResponse, str]:
+        """As ``_ask``, after a while in which nothing was asked."""
+        try:
+            return self._ask(method, file)
+        except urllib3.exceptions.ProtocolError:  # a connection that was kept too long, perhaps
+            self._pools.clear()
+            return self._ask(method, file)
+
     def _ask(
         self, method: str, file: str, more: Mapping[str, str] | None = None
-    ) -> urllib3.BaseHTTPResponse:
-        """The answer, its body not yet read; redirections are followed, without the login."""
+    ) -> tuple[urllib3.BaseHTTPResponse, str]:
+        """The answer, its body not yet read, and its URL.
+
+        Redirections are followed, without the login.
+        """
         url = self._base + quote(file)
         own = urlsplit(url)[:2]
         for _ in range(_REDIRECTS + 1):
@@ -155,7 +190,7 @@ class HttpSession:
             )
             where = answer.headers.get("Location")
             if answer.status not in _REDIRECTING or where is None:
-                return answer
+                return answer, url
             answer.drain_conn()
             url = urljoin(url, where)
             if own[0] == "https" and not url.startswith("https:"):

@@ -55,7 +55,7 @@ class MountedSession:
         return _facts(self._directory, file)
 
     def names(self, directory: str, pattern: str) -> list[str]:
-        """See ``Lists.names``."""
+        """See ``Session.names``."""
         return _names(self._directory, directory, pattern)
 
     def blocks(self, file: str, offset: int) -> Iterator[memoryview]:

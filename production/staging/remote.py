@@ -21,7 +21,7 @@ from production.errors import (
     TransferFailed,
     TransferStopped,
 )
-from production.staging.archive import Computes, Door, Facts, Lists, Look, Progress, Session
+from production.staging.archive import Computes, Door, Facts, Look, Progress, Session
 from production.staging.checksum import OFF, Expected, Following, Lookup
 from production.staging.limit import Limit
 from production.staging.partfile import PartFile, PartStamp
@@ -75,9 +75,6 @@ class RemoteArchive:
         """See ``Archive.names``."""
         directory, slash, name = pattern.rpartition("/")
         with self._session(lambda: None) as session:
-            if not isinstance(session, Lists):
-                what = "its protocol cannot list; name the files themselves"
-                raise TransferFailed(file=pattern, host=self.host, what=what)
             return [f"{directory}{slash}{file}" for file in session.names(directory, name)]
 
     def fetch(self, file: str, target: Path, progress: Progress, stop: threading.Event) -> int:

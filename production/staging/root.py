@@ -26,7 +26,7 @@ from production.errors import (
 )
 from production.locations import fits
 from production.staging.archive import Facts, Look
-from production.staging.checksum import KINDS
+from production.staging.checksum import DIGITS, KINDS
 from production.staging.patience import GLANCE, patiently
 
 try:
@@ -85,7 +85,7 @@ class RootDoor:
 
 
 class RootSession:
-    """See ``Session``, ``Lists`` and ``Computes``; the library keeps the connections."""
+    """See ``Session`` and ``Computes``; the library keeps the connections."""
 
     def __init__(self, host: str, url: str, directory: str, timeout: float, look: Look) -> None:
         self.host = host
@@ -117,7 +117,7 @@ class RootSession:
         return Facts(found.size, str(found.modtime))
 
     def names(self, directory: str, pattern: str) -> Sequence[str]:
-        """See ``Lists.names``."""
+        """See ``Session.names``."""
         try:
             with self._troubles(directory, ArchiveUnavailable):
                 found = self._ask(self._files.dirlist, self._path(directory))
@@ -133,11 +133,13 @@ class RootSession:
 
     def checksum(self, file: str, kind: str) -> str:
         """See ``Computes.checksum``."""
-        with self._troubles(file, ArchiveUnavailable):
+        # A server that takes too long for it is not down: it may have to read the whole file.
+        with self._troubles(file, TransferFailed):
             said = self._query(QueryCode.CHECKSUM, f"{self._path(file)}?cks.type={kind}").split()
         if len(said) != 2 or said[0] != kind:
             raise TransferFailed(file=file, host=self.host, what=f"no {kind}: {' '.join(said)}")
-        return said[1].lower()
+        # A program of the laboratory's own may leave zeros out.
+        return said[1].lower().zfill(DIGITS[kind])
 
     def blocks(self, file: str, offset: int) -> Iterator[bytes]:
         """See ``Session.blocks``."""

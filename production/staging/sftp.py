@@ -6,13 +6,10 @@ entry for the host, is tried after all keys.
 
 from __future__ import annotations
 
-import getpass
-import logging
 import stat
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from pathlib import Path
 from typing import Any
 
 import paramiko
@@ -20,15 +17,13 @@ import paramiko
 from production.errors import (
     ArchiveUnavailable,
     FileMissing,
-    KeyLoginRefused,
-    NetrcError,
     TransferError,
     TransferFailed,
 )
 from production.locations import fits
 from production.staging.archive import Facts, Look
-from production.staging.credentials import Credentials, login_for
 from production.staging.patience import GLANCE, patiently
+from production.staging.ssh_connection import TROUBLE, connect, said
 
 # What a request asks for, in bytes: OpenSSH sends so much at once since 8.5, and others less, but
 # hardly less than the other.  Each request costs much the same, whatever comes.
@@ -38,16 +33,6 @@ _REQUEST, _LEAST = 255 * 1024, 16 * 1024
 _AHEAD = 4 * 1024 * 1024
 _WINDOW = 2 * _AHEAD  # that the server may send before it is told to go on
 _PACKET = 64 * 1024  # bytes; half as many packets where the server makes use of it
-# The cheapest first, where the processor knows AES; paramiko would take it last.
-_CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com")
-_JUMPS = 5  # hosts on the way; more must be a circle
-
-# What goes wrong is told by exceptions; paramiko would print it as well, with tracebacks.
-logging.getLogger("paramiko").addHandler(logging.NullHandler())
-logging.getLogger("paramiko").propagate = False
-
-# All that a network, a server and paramiko can come up with.
-_TROUBLE = (paramiko.SSHException, OSError, EOFError, ValueError)
 
 
 class SftpDoor:
@@ -66,84 +51,17 @@ class SftpDoor:
         """See ``Door.open``."""
         look()
         with ExitStack() as opened:
-            client = self._connect(self.host, self._port, opened, jumps=0)
+            client = connect(self.host, self._port, self._timeout, opened)
             doing = "SFTP"
             try:
                 session = SftpSession(self.host, client, self._timeout, look)
                 if self._directory:
                     doing = f"directory {self._directory}"
                     session.enter(self._directory)
-            except _TROUBLE as error:
-                raise ArchiveUnavailable(host=self.host, what=f"{doing}: {_said(error)}") from None
+            except TROUBLE as error:
+                raise ArchiveUnavailable(host=self.host, what=f"{doing}: {said(error)}") from None
             session.hang_up = opened.pop_all().close
             return session
-
-    def _connect(
-        self, host: str, port: int | None, opened: ExitStack, jumps: int
-    ) -> paramiko.SSHClient:
-        """Log in at ``host``, over those hosts that ssh's configuration names."""
-        config = _ssh_config().lookup(host)
-        name = str(config.get("hostname", host))
-        number = port or int(str(config.get("port", 22)))
-        password = _password_for(host)
-        keys = [str(Path(key).expanduser()) for key in config.get("identityfile", ())]
-        client = paramiko.SSHClient()
-        opened.callback(client.close)
-        try:
-            _load_known_hosts(client, str(config.get("userknownhostsfile", "")))
-            client.connect(
-                name,
-                number,
-                username=str(config.get("user") or (password and password.user) or _user()),
-                password=password.password if password else None,
-                key_filename=keys,  # type: ignore[arg-type]  # a list will do as well
-                allow_agent=config.get("identitiesonly") != "yes",
-                look_for_keys=config.get("identitiesonly") != "yes",
-                sock=self._way_to(config, name, number, opened, jumps),
-                transport_factory=_transport,
-                timeout=self._timeout,
-                banner_timeout=self._timeout,
-                auth_timeout=self._timeout,
-            )
-        except paramiko.AuthenticationException as error:
-            raise KeyLoginRefused(host=host, what=_said(error)) from None
-        except paramiko.BadHostKeyException:
-            what = "its host key is not the one that is known. Ask who runs it before you go on"
-            raise ArchiveUnavailable(host=host, what=what) from None
-        except _TROUBLE as error:
-            what = _said(error)
-            if "known_hosts" in what:
-                what = f"its host key is not known. Connect once by hand: ssh {host}"
-            raise ArchiveUnavailable(host=host, what=f"port {number}: {what}") from None
-        return client
-
-    def _way_to(
-        self,
-        config: paramiko.SSHConfigDict,
-        name: str,
-        port: int,
-        opened: ExitStack,
-        jumps: int,
-    ) -> paramiko.Channel | paramiko.ProxyCommand | None:
-        """What leads to the host, where the network does not: ProxyJump or ProxyCommand."""
-        jump = str(config.get("proxyjump", "none"))
-        if jump != "none":
-            if jumps >= _JUMPS:
-                raise ValueError("ProxyJump leads in a circle")
-            # ssh reads "a,b" as: by a to b, and from there on.
-            transport = None
-            for part in jump.split(","):
-                user_and_host, _, number = part.strip().partition(":")
-                host = user_and_host.rpartition("@")[2]
-                client = self._connect(host, int(number) if number else None, opened, jumps + 1)
-                transport = client.get_transport()
-            if transport is None:
-                raise ValueError("ProxyJump names no host")
-            return transport.open_channel(
-                "direct-tcpip", (name, port), ("127.0.0.1", 0), timeout=self._timeout
-            )
-        command = str(config.get("proxycommand", "none"))
-        return None if command == "none" else paramiko.ProxyCommand(command)
 
 
 class SftpSession:
@@ -180,7 +98,7 @@ class SftpSession:
             return Facts(found.st_size, str(found.st_mtime or ""))
 
     def names(self, directory: str, pattern: str) -> list[str]:
-        """See ``Lists.names``."""
+        """See ``Session.names``."""
         try:
             with self._troubles(directory or "."):
                 there = self._sftp.listdir(directory or ".")
@@ -202,7 +120,7 @@ class SftpSession:
                     return
                 yield block
         finally:
-            with suppress(*_TROUBLE):
+            with suppress(*TROUBLE):
                 source.close()
 
     def is_alive(self) -> bool:
@@ -211,7 +129,7 @@ class SftpSession:
 
     def close(self) -> None:
         """See ``Session.close``."""
-        with suppress(*_TROUBLE):
+        with suppress(*TROUBLE):
             self.hang_up()
 
     @contextmanager
@@ -222,8 +140,8 @@ class SftpSession:
             raise FileMissing(file=file, host=self.host, what="no such file") from None
         except TransferError:
             raise
-        except _TROUBLE as error:
-            raise TransferFailed(file=file, host=self.host, what=_said(error)) from None
+        except TROUBLE as error:
+            raise TransferFailed(file=file, host=self.host, what=said(error)) from None
 
 
 class _Reader:
@@ -308,50 +226,3 @@ class _PatientChannel:
     def get_name(self) -> str:
         """What the log calls it."""
         return self._channel.get_name()
-
-
-def _transport(*arguments: Any, **options: Any) -> paramiko.Transport:
-    """As paramiko makes it, with other ciphers first."""
-    made = paramiko.Transport(*arguments, **options)
-    security = made.get_security_options()
-    known = security.ciphers
-    first = [cipher for cipher in _CIPHERS if cipher in known]
-    security.ciphers = [*first, *(cipher for cipher in known if cipher not in first)]
-    return made
-
-
-def _ssh_config() -> paramiko.SSHConfig:
-    """What ssh(1) is told in ``~/.ssh/config``; empty when there is none."""
-    try:
-        return paramiko.SSHConfig.from_path(str(Path("~/.ssh/config").expanduser()))
-    except FileNotFoundError:
-        return paramiko.SSHConfig()
-
-
-def _load_known_hosts(client: paramiko.SSHClient, files: str) -> None:
-    """Those of the system, and the user's own, or those that the configuration names instead."""
-    own = [Path(name).expanduser() for name in files.split()] or [
-        Path("~/.ssh/known_hosts").expanduser()
-    ]
-    for path in (Path("/etc/ssh/ssh_known_hosts"), *own):
-        if path.is_file():
-            client.load_system_host_keys(str(path))
-
-
-def _password_for(host: str) -> Credentials | None:
-    """The netrc file's login, if it has one."""
-    try:
-        return login_for(host)
-    except NetrcError:  # the keys may do
-        return None
-
-
-def _user() -> str:
-    return getpass.getuser()
-
-
-def _said(error: Exception) -> str:
-    if isinstance(error, EOFError):
-        return "the connection was closed"
-    text = getattr(error, "strerror", None) or str(error)
-    return " ".join(text.split()) or type(error).__name__
