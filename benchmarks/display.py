@@ -11,7 +11,8 @@ many real seconds, and its process's CPU time is counted, snapshots included.
 
 The floor of a redraw is curses alone: it erases the screen, writes 24 lines, of which 18 differ
 from those before, and refreshes.  A redraw is timed by the clock, which also counts what others do
-on the machine, and in CPU time.  The aims are those of AIMS, the first one in CPU time for 99 % of
+on the machine, and in CPU time.  A day takes 15 minutes of a machine with other work; how far it is
+is told on standard error.  The aims are those of AIMS, the first one in CPU time for 99 % of
 redraws; exits with 1 when one is missed.
 """
 
@@ -60,6 +61,7 @@ from production.view.display import Display  # noqa: E402
 AIMS = {"redraw": 0.020, "growth": 3.0, "share": 0.01}  # seconds, MB, of a core
 JOB = 1000.0  # simulated seconds
 SETTLED = 3600  # simulated seconds after which memory has no reason to grow any more
+PATIENCE = 300.0  # seconds for one redraw
 LOG = Path("/data/log/run.out")
 USAGE = Usage(45, 100, "benchmark")
 
@@ -102,8 +104,8 @@ class Books:
         return claim.run
 
 
-def simulate(books: Books, hours: float) -> dict[str, Any]:
-    """A day of it, as fast as it goes."""
+def simulate(books: Books, hours: float, tell: Callable[[str], None]) -> dict[str, Any]:
+    """A day of it, as fast as it goes; it is told how far it is."""
     clock = SimpleNamespace(now=0.0, began=time.time())
     surveys.time = SimpleNamespace(  # type: ignore[attr-defined]
         monotonic=lambda: clock.now, time=lambda: clock.began + clock.now
@@ -138,7 +140,10 @@ def simulate(books: Books, hours: float) -> dict[str, Any]:
             settled = memory()
         drawn.clear()
         view.update(survey.snapshot(usage=USAGE, spacelim=0.9))
-        drawn.wait()
+        if not drawn.wait(PATIENCE) or not view.live:
+            raise RuntimeError(f"the display does not draw any more, after {second} seconds")
+        if second % 3600 == 0:
+            tell(f"{second // 3600} of {hours:g} hours, {time.time() - clock.began:.0f} s")
     grown = memory()
     view.close()
     Display._draw = original  # type: ignore[method-assign]
@@ -186,14 +191,18 @@ def at_its_pace(books: Books, seconds: float) -> float:
     return share
 
 
-def measure(options: argparse.Namespace, path: Path) -> None:
-    """In the child, whose terminal is the pseudo-terminal."""
+def measure(options: argparse.Namespace, path: Path, told: int) -> None:
+    """In the child, whose terminal is the pseudo-terminal; ``told`` is the parent's."""
     os.environ |= {"TERM": "xterm"}
     books = Books(path / "production.db", options.runs, options.active)
-    found = simulate(books, options.hours)
+    found = simulate(books, options.hours, lambda text: _say(told, text))
     found["bare"], found["bare_busy"] = bare(5000)
     found["share"] = at_its_pace(books, options.seconds)
     (path / "found.json").write_text(json.dumps(found))
+
+
+def _say(told: int, text: str) -> None:
+    os.write(told, f"{text}\n".encode())
 
 
 def drained(master: int) -> Iterator[int]:
@@ -224,11 +233,12 @@ def main() -> int:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.directory) as directory:
         path = Path(directory)
+        told = os.dup(sys.stderr.fileno())
         pid, master = pty.fork()
         if pid == 0:
             code = 1
             try:
-                measure(options, path)
+                measure(options, path, told)
                 code = 0
             except BaseException:  # noqa: BLE001 - told by the parent
                 (path / "trouble").write_text(traceback.format_exc())

@@ -96,6 +96,14 @@ class Notify:
 
 
 @dataclass(frozen=True)
+class Log:
+    """How long the file of --log-file becomes, and how many older ones stay."""
+
+    size: int = 10 << 20  # bytes
+    keep: int = 5
+
+
+@dataclass(frozen=True)
 class Defaults:
     """What holds where the command line says nothing."""
 
@@ -128,6 +136,7 @@ class Configuration:
     environment: Environment
     recipes: Recipes
     notify: Notify
+    log: Log
     modules: Mapping[str, Path]  # the modules file of each production type
     defaults: Defaults
 
@@ -201,6 +210,7 @@ def parse_configuration(text: str, path: Path) -> Configuration:
         environment=_environment(root.table("environment")),
         recipes=_recipes(root.table("recipes")),
         notify=_notify(root.table("notify")),
+        log=_log(root.table("log")),
         modules={name: _path(modules, name, text) for name, text in modules.texts().items()},
         defaults=_defaults(root.table("defaults")),
     )
@@ -284,6 +294,14 @@ def _notify(table: Table) -> Notify:
         events=table.convert("events", parse_events, events),
         every=table.count("every", 0, default.every),
         apart=table.parsed("apart", parse_duration, default.apart),
+    )
+
+
+def _log(table: Table) -> Log:
+    table.only(*_keys(Log))
+    return Log(
+        size=table.parsed("size", parse_memory, Log().size),
+        keep=table.count("keep", 1, Log().keep),
     )
 
 

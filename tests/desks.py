@@ -174,6 +174,9 @@ class Said:
     def progress(self, run: int, done: int, total: int | None) -> None:
         pass
 
+    def transferred(self, run: int) -> None:
+        pass
+
     def update(self, snapshot: Snapshot) -> None:
         pass
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import shlex
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -15,8 +15,7 @@ import pexpect
 import pyte
 
 HERE = Path(__file__).parent
-PATIENCE = 60.0
-AGAIN = 3.0  # seconds after which a key that shows no effect is pressed once more
+PATIENCE = 120.0  # seconds; only for the day on which something does not happen
 
 
 class Terminal:
@@ -44,6 +43,7 @@ class Terminal:
             dimensions=(height, width),
             cwd=str(self.directory),
             env={**ENVIRONMENT, **variables},
+            preexec_fn=_heed_interrupts,
         )
         self._child.delaybeforesend = None
 
@@ -63,30 +63,19 @@ class Terminal:
         self._child.send(keys)
 
     def press(self, key: str, condition: Callable[[], bool]) -> None:
-        """Press a key until it has its effect.
+        """Press a key, and wait for what it does.
 
-        It may be lost while curses sets the terminal up.  Only for keys that do no more when they
-        are pressed again.
+        First for all of what was drawn before: what is not there any more, but still on its way,
+        must not be taken for the effect.
         """
-        deadline = time.monotonic() + PATIENCE
-        while not condition():
-            assert time.monotonic() < deadline, "\n".join(self.lines)
-            self.send(key)
-            again = time.monotonic() + AGAIN
-            while not condition() and time.monotonic() < again:
-                assert self.read(), "\n".join(self.lines)
+        self.read_until(lambda: not condition())
+        self.send(key)
+        self.read_until(condition)
 
     def end_by(self, key: str) -> int:
-        """Press a key until the program, which was started by ``start``, ends; its exit code."""
-        deadline = time.monotonic() + PATIENCE
-        while True:
-            assert time.monotonic() < deadline, "\n".join(self.lines)
-            with contextlib.suppress(OSError):  # it has ended in the meantime
-                self.send(key)
-            again = time.monotonic() + AGAIN
-            while time.monotonic() < again:
-                if not self.read():
-                    return self.wait()
+        """Press a key that ends the program, which was started by ``start``; its exit code."""
+        self.send(key)
+        return self.wait()
 
     def see(self, text: str) -> None:
         """Wait until it is on the screen."""
@@ -97,7 +86,8 @@ class Terminal:
         self._child.setwinsize(height, width)
 
     def hang_up(self) -> None:
-        os.close(self._child.child_fd)
+        # Not by the number of the file, which may be another's when all this is cleared away.
+        self._child.ptyproc.fileobj.close()
 
     def touch(self, name: str) -> None:
         (self.directory / name).touch()
@@ -148,6 +138,12 @@ class Terminal:
         stamps = [re.fullmatch(r"20\d\d-\d\d-\d\d \d\d:\d\d:\d\d (.*)", line) for line in lines]
         first = max((at + 1 for at, stamp in enumerate(stamps) if not stamp), default=0)
         return [stamp[1] for stamp in stamps[first:] if stamp]
+
+
+def _heed_interrupts() -> None:
+    """As on any terminal, also where the tests were started by ``&`` in a script, which ignores."""
+    for signum in (signal.SIGINT, signal.SIGQUIT):
+        signal.signal(signum, signal.SIG_DFL)
 
 
 ENVIRONMENT = {

@@ -310,8 +310,8 @@ class Terminal(StringIO):
 
 
 def test_progress_is_shown_on_a_terminal_only() -> None:
-    assert describe(1_350_000_000, 3_000_000_000, 10.0).endswith(
-        " 45% 1.35 of 3.00 GB, 135.0 MB/s, 12 s left"
+    assert describe(1_350_000_000, 3_000_000_000, 135e6).endswith(
+        " 45% 1.4 GB of 3.0 GB, 135.0 MB/s, 12.2s left"
     )
     terminal, file = Terminal(), StringIO()
     for out in (terminal, file):

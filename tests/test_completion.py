@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -99,6 +100,17 @@ def offers(lab: Laboratory, line: str, *expected: str) -> bool:
         ("production runs 7,2091-3", ["7,2091-30001"]),
         ("production explain --config=completion.b", ["completion.bash"]),
         ("production retry --reason ", []),
+        ("production retry --status=", ["E", "F"]),
+        ("production runs --columns=status,cpu", ["status,cpu_seconds"]),
+        ("production runs --columns=run,r", ["run,reason"]),
+        ("production runs --sort=-cpu", ["-cpu_seconds"]),
+        ("production runs --sort=status,-wall", ["status,-wall_seconds"]),
+        ("production export --production=alcapana --columns=run,tr", ["run,tree"]),
+        ("production export --production=rootana --columns=tr", []),
+        ("production history --output=la", ["latex"]),
+        ("production trace --output ", ["table", "github", "latex", "csv", "json", "quiet"]),
+        ("run_production.py --output=js", ["json"]),
+        ("run_production.py --verb", ["--verbose"]),
     ],
 )
 def test_what_bash_offers(lab: Laboratory, line: str, offered: list[str]) -> None:
@@ -123,8 +135,15 @@ def test_the_named_database_is_asked(lab: Laboratory) -> None:
 # ------------------------------------------------------------------------------- real terminals
 
 
-def line_after_tab(lab: Laboratory, shell: list[str], *setup: str) -> str:
-    """What ``production runs --dataset Si`` becomes in an interactive shell."""
+TYPED = (
+    ("production runs --dataset Si", "production runs --dataset SiR2 "),
+    ("production runs --columns=run,exit_", "production runs --columns=run,exit_code "),
+    ("production runs --output gi", "production runs --output github "),
+)
+
+
+def line_after_tab(lab: Laboratory, shell: list[str], typed: str, becomes: str, *setup: str) -> str:
+    """What ``typed`` becomes in an interactive shell; waits for ``becomes``."""
     child = pexpect.spawn(
         shell[0],
         shell[1:],
@@ -140,10 +159,10 @@ def line_after_tab(lab: Laboratory, shell: list[str], *setup: str) -> str:
             child.sendline(line)
         child.sendline("x=ready; echo it_is_$x")  # echoed, this is another text than printed
         child.expect("it_is_ready")
-        child.send("production runs --dataset Si")
+        child.send(typed)
         for _ in range(TRIES):
             child.send("\t")
-            if child.expect(["production runs --dataset SiR2 ", pexpect.TIMEOUT], timeout=5) == 0:
+            if child.expect([re.escape(becomes), pexpect.TIMEOUT], timeout=5) == 0:
                 return str(child.match[0])
         pytest.fail(str(child.before))
     finally:
@@ -151,15 +170,18 @@ def line_after_tab(lab: Laboratory, shell: list[str], *setup: str) -> str:
 
 
 @pytest.mark.slow
-def test_tab_in_bash(lab: Laboratory) -> None:
-    assert line_after_tab(lab, [BASH, "--norc", "--noprofile"], "source completion.bash")
+@pytest.mark.parametrize(("typed", "becomes"), TYPED)
+def test_tab_in_bash(lab: Laboratory, typed: str, becomes: str) -> None:
+    shell = [BASH, "--norc", "--noprofile"]
+    assert line_after_tab(lab, shell, typed, becomes, "source completion.bash")
 
 
 @pytest.mark.slow
-def test_tab_in_zsh(lab: Laboratory) -> None:
+@pytest.mark.parametrize(("typed", "becomes"), TYPED)
+def test_tab_in_zsh(lab: Laboratory, typed: str, becomes: str) -> None:
     zsh = need("zsh", "zsh")
     setup = ("autoload -U compinit; compinit -u -D", "source completion.zsh")
-    assert line_after_tab(lab, [zsh, "-f"], *setup)
+    assert line_after_tab(lab, [zsh, "-f"], typed, becomes, *setup)
 
 
 @pytest.mark.slow
@@ -169,6 +191,9 @@ def test_tab_in_zsh(lab: Laboratory) -> None:
         ("production doc", {"doctor\tcheck all that the work depends on, and tell what to do"}),
         ("production runs --dataset ", {"Al 50", "SiR2"}),
         ("run_production.py --production=a", {"--production=alcapana"}),
+        ("production runs --status ", set("NCRFE")),
+        ("production runs --columns=run,exit", {"--columns=run,exit_code"}),
+        ("production stats --output la", {"latex"}),
         ("production status --production alcapana --version ", {"2\tnewer_cuts", "1\tnew_cuts"}),
     ],
 )

@@ -36,12 +36,9 @@ def test_it_shows_the_screen_and_gives_the_terminal_back(terminal: Terminal) -> 
     terminal.run("closes")
     terminal.read_until(lambda: terminal.shows("2089  |"))
     terminal.read_until(lambda: terminal.lines[:12] == screen(80, 24)[:12])
-    terminal.see("WARNING: no space left")
+    news = ["Claimed run: 2090", "WARNING: no space left"]
+    terminal.read_until(lambda: [line[20:] for line in terminal.lines[-2:]] == news)
     assert terminal.screen.cursor.hidden
-    assert [line[20:] for line in terminal.lines[-2:]] == [
-        "Claimed run: 2090",
-        "WARNING: no space left",
-    ]
     terminal.touch("stop")
     assert terminal.end() == 0
     assert terminal.printed() == [
@@ -159,7 +156,7 @@ def test_progress_is_drawn_a_few_times_a_second(terminal: Terminal) -> None:
 
 def test_what_others_write_over_it_goes_away(terminal: Terminal) -> None:
     terminal.run("is_written_over")
-    terminal.see("2089  |")
+    terminal.see("by status 1-9/9 -")  # the last line: nothing more is on its way
     terminal.touch("drawn")
     terminal.read_until(lambda: terminal.lines[3].startswith("stray"))
     terminal.touch("seen")
@@ -211,7 +208,7 @@ def test_ctrl_z_and_fg_come_back_to_an_open_menu(terminal: Terminal) -> None:
     suspend(terminal)
     assert not terminal.screen.cursor.hidden
     terminal.send("fg\r")
-    terminal.see("1 - Pause")
+    terminal.read_until(lambda: terminal.shows("1 - Pause") and not terminal.shows("Stopped"))
     terminal.press("\x1b", lambda: terminal.shows("? help"))
     terminal.touch("stop")
     terminal.read_until(lambda: terminal.lines[23] == ">")
@@ -219,19 +216,14 @@ def test_ctrl_z_and_fg_come_back_to_an_open_menu(terminal: Terminal) -> None:
 
 
 def suspend(terminal: Terminal) -> None:
-    """Press Ctrl-Z; once more when it is lost, as keys are while curses sets the terminal up."""
-    deadline = time.monotonic() + PATIENCE
-    while not terminal.shows("Stopped"):
-        assert time.monotonic() < deadline, "\n".join(terminal.lines)
-        terminal.send("\x1a")
-        again = time.monotonic() + 3
-        while not terminal.shows("Stopped") and time.monotonic() < again:
-            assert terminal.read()
+    """Press Ctrl-Z."""
+    terminal.press("\x1a", lambda: terminal.shows("Stopped"))
 
 
 def turns(terminal: Terminal) -> int:
     """How far ``counts_aloud`` has counted."""
-    return int((terminal.directory / "turns").read_text())
+    file = terminal.directory / "turns"
+    return int(file.read_text()) if file.exists() else 0
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
@@ -244,48 +236,66 @@ def wait_for(condition: Callable[[], bool]) -> None:
 # ------------------------------------------------------------------------------- keys
 
 
+# What a terminal sends for each of them.
+CODES = {
+    "up": "\x1b[A",
+    "down": "\x1b[B",
+    "page up": "\x1b[5~",
+    "page down": "\x1b[6~",
+    "home": "\x1b[1~",
+    "end": "\x1b[4~",
+    "escape": "\x1b",
+    "enter": "\r",
+    "repaint": "\x0c",
+    **{name: name for name in "/slim?hq"},
+}
+
+
 def test_every_key(terminal: Terminal) -> None:
+    assert set(CODES) == {name for key in KEYS for name in key.names}
     terminal.run("is_used")
     terminal.see("> 2088")
-    terminal.press("?", lambda: terminal.shows("The keys"))
-    for row in KEYS:
-        terminal.see(f"{row.shown}  ")
-    terminal.press("q", lambda: terminal.shows("? help"))
-    for key, run in (("\x1b[B", 2090), ("\x1b[A", 2088), ("\x1b[6~", 2077), ("\x1b[5~", 2088)):
-        terminal.send(key)
-        terminal.see(f"> {run}")
-    terminal.press("\x1b[4~", lambda: terminal.shows("> 2077"))
-    terminal.press("\x1b[1~", lambda: terminal.shows("> 2088"))
-    terminal.send("s")
+    for name in ("?", "h"):
+        terminal.press(CODES[name], lambda: terminal.shows("The keys"))
+        for row in KEYS:
+            terminal.see(f"{row.shown}  ")
+        terminal.press(CODES["q"], lambda: terminal.shows("? help"))
+    for name, run in (
+        *(("down", 2090), ("up", 2088), ("page down", 2077), ("page up", 2088)),
+        *(("end", 2077), ("home", 2088)),
+    ):
+        terminal.press(CODES[name], lambda: terminal.shows(f"> {run}"))  # noqa: B023 - at once
+    terminal.press(CODES["s"], lambda: terminal.shows("by run 1-9/9"))
     terminal.read_until(lambda: terminal.lines[6].startswith("  2077"))
-    terminal.see("by run 1-9/9")
     for sort in ("dataset", "time", "tries", "status"):
-        terminal.send("s")
-        terminal.see(f"by {sort} ")
-    terminal.send("/bobx\x7f R\r")
+        terminal.press(CODES["s"], lambda: terminal.shows(f"by {sort} "))  # noqa: B023 - at once
+    terminal.send(f"{CODES['/']}bobx\x7f R{CODES['enter']}")
     terminal.see("only bob R, by status 1-2/2")
-    terminal.press("\x1b", lambda: terminal.shows("1-9/9"))
-    terminal.press("l", lambda: terminal.shows("event 99"))
-    terminal.press("\x1b[1~", lambda: terminal.shows("event 0"))
-    terminal.send("\x1b[6~")
-    terminal.see("event 22")
-    terminal.press("\x1b[4~", lambda: terminal.shows("event 99"))
+    terminal.press(CODES["escape"], lambda: terminal.shows("1-9/9"))
+    terminal.press(CODES["l"], lambda: terminal.shows("event 99"))
+    terminal.press(CODES["home"], lambda: terminal.shows("event 0"))
+    terminal.press(CODES["page down"], lambda: terminal.shows("event 22"))
+    terminal.press(CODES["end"], lambda: terminal.shows("event 99"))
     with (terminal.directory / "alcapana.run02088.out").open("a") as log:
         log.write("one more\n")
     terminal.see("one more")
-    terminal.press("\x1b", lambda: terminal.shows("? help"))
-    terminal.press("\r", lambda: terminal.shows("one more"))
-    terminal.press("q", lambda: terminal.shows("? help"))
-    terminal.press("i", lambda: terminal.shows("Run 2088"))
+    terminal.press(CODES["escape"], lambda: terminal.shows("? help"))
+    terminal.press(CODES["enter"], lambda: terminal.shows("one more"))
+    terminal.press(CODES["q"], lambda: terminal.shows("? help"))
+    terminal.press(CODES["i"], lambda: terminal.shows("status   running"))
     terminal.see("on node3, job 4709")
     terminal.see("ERROR: Database")  # its history; there is no database here
-    terminal.press("\x1b", lambda: terminal.shows("? help"))
-    terminal.press("q", lambda: terminal.shows("Quit? r: roll back"))
-    terminal.press("\x1b", lambda: not terminal.shows("Quit?"))
-    terminal.press("q", lambda: terminal.shows("Quit? r: roll back"))
+    terminal.press(CODES["escape"], lambda: terminal.shows("? help"))
+    terminal.press(CODES["m"], lambda: terminal.shows("1 - Pause"))
+    terminal.press(CODES["escape"], lambda: terminal.shows("? help"))
+    before = len(terminal.received)
+    terminal.press(CODES["repaint"], lambda: b"? help" in terminal.received[before:])
+    terminal.press(CODES["q"], lambda: terminal.shows("Quit? r: roll back"))
+    terminal.press(CODES["escape"], lambda: not terminal.shows("Quit?"))
+    terminal.press(CODES["q"], lambda: terminal.shows("Quit? r: roll back"))
     terminal.send("l")
     terminal.see("production leave --production=alcapana --version=4 ")
-    terminal.press("q", lambda: terminal.shows("Quit? r: roll back"))
+    terminal.press(CODES["q"], lambda: terminal.shows("Quit? r: roll back"))
     terminal.send("r")
     assert terminal.end() == 0
     assert terminal.printed()[-1] == "User cancelling jobs..."

@@ -18,6 +18,22 @@ pytestmark = pytest.mark.slow
 
 RUNS = range(1, 7)
 DAMAGED = 'echo "bank ADC0 is damaged" > "$PM_SPOOL/reason"; exit 4'
+TOTAL = """\
+name = "total"
+description = "how long the outputs of count are"
+base = "count"
+
+[input.bytes]
+from = "base"
+output = "bytes"
+
+[job]
+script = "count.sh"
+arguments = ["{bytes}", "{total}"]
+
+[output.total]
+path = "total/v{version}/total{run:05d}.txt"
+"""
 
 
 @pytest.fixture
@@ -54,6 +70,11 @@ def seen(
 def choose(terminal: Terminal, *texts: str) -> None:
     """Open the menu, and take one entry after the other."""
     terminal.press("m", lambda: terminal.shows("- Back"))
+    take(terminal, *texts)
+
+
+def take(terminal: Terminal, *texts: str) -> None:
+    """Take one entry after the other, each from the menu that is open then."""
     for text in texts:
         terminal.see(f"- {text}")
         line = next(line for line in terminal.lines if f"- {text}" in line)
@@ -83,7 +104,7 @@ def test_a_manager_is_seen_steered_and_left(lab: Experiment) -> None:
     terminal.send("3\r")
     terminal.see("nproc is now 3, was 2")
     choose(terminal, "Resume")
-    terminal.see("Submitting run: 3")
+    terminal.read_until(lambda: sum(" Running | on " in line for line in terminal.lines) == 3)
     terminal.press("q", lambda: terminal.shows("Quit? r: roll back"))
     terminal.send("l")
     assert terminal.wait() == 0
@@ -122,6 +143,11 @@ def test_an_onlooker_sees_and_asks_for_the_same(lab: Experiment) -> None:
     manager.until_it_says("Paused: nothing new is begun")
     choose(terminal, "Resume", "All, whoever's")
     terminal.see(": Resumed")
+    choose(terminal, "Jobs at a time")
+    terminal.see("nproc: _")
+    terminal.send("3\r")
+    take(terminal, "1: ")
+    terminal.see("nproc is now 3, was 2")
     lab.trouble(2, "")
     choose(terminal, "Retry all failed runs")
     terminal.see("count_v1: 1 runs will be tried again: [2]")
@@ -146,9 +172,96 @@ def test_a_production_is_started_from_the_menu(lab: Experiment) -> None:
     terminal.see("production run --production=count --new=v2 --dataset=SiR2")
     lab_says = "SELECT count(*) FROM run JOIN productions p ON p.id = production WHERE version = 2 "
     terminal.read_until(lambda: lab.rows(f"{lab_says} AND status = 'F'") == [(6,)])
+    terminal.read_until(lambda: nobody_works(lab))
     assert terminal.end_by("q") == 0
     (messages,) = (lab.database.parent / "log").glob("manager.*.out")
     assert "INFO: Starting new production, version 2" in messages.read_text()
+
+
+def test_a_production_is_resumed_and_its_successor_started_from_lists(lab: Experiment) -> None:
+    lab.production("datasets", "add", "Al100", "1-2", "--quality=gold")
+    (lab.directory / "total.toml").write_text(TOTAL)
+    lab.let_go("payload")
+    first = lab.start("--dataset=Al100")
+    assert first.wait() == 0, first.said
+    terminal = seen(lab, watch(lab, "count"))
+    terminal.see("F 2 ")
+    choose(terminal, "Start or resume a production", "Resume count_v1")
+    take(terminal, "[ ] Al100", "[x] Al100", "[ ] SiR2", "Begin with the chosen datasets")
+    terminal.see("production run --production=count --version=1 --dataset=SiR2")
+    terminal.read_until(lambda: finished(lab, "count") == list(RUNS))
+    choose(terminal, "Start or resume a production", "New total")
+    terminal.see("Software tag of the new total: _")
+    terminal.send("t1\r")
+    take(terminal, "From count_v1", "[ ] Al100", "Begin with the chosen datasets")
+    terminal.see("production run --production=total --new=t1 --version=1 ")
+    terminal.read_until(lambda: finished(lab, "total") == [1, 2])
+    terminal.read_until(lambda: nobody_works(lab))
+    assert terminal.end_by("q") == 0
+
+
+def finished(lab: Experiment, type_: str) -> list[object]:
+    """The runs at F of productions of this type."""
+    sql = "SELECT run FROM run JOIN productions p ON p.id = production WHERE status = 'F'"
+    return [run for (run,) in lab.rows(f"{sql} AND type = '{type_}' ORDER BY run")]
+
+
+def nobody_works(lab: Experiment) -> bool:
+    return lab.rows("SELECT * FROM manager WHERE stopped IS NULL") == []
+
+
+def test_a_manager_takes_every_request_of_its_own_menu(lab: Experiment) -> None:
+    lab.trouble(1, DAMAGED)
+    options = ("--nproc=1", "--nprep=1", "--max-attempts=1", "--display")
+    terminal = seen(lab, lab.command(*options))
+    terminal.see("Error | exit code 4")
+    terminal.see("Running | on ")
+    lab.trouble(1, "")
+    show_only(terminal, 1)
+    choose(terminal, "Retry run 1")
+    terminal.see("count_v1: 1 runs will be tried again: [1]")
+    for entry, question, value, answer in (
+        ("Runs to have ready", "nprep: _", "2", "nprep is now 2, was 1"),
+        ("Space limit", "spacelim, such as 90%: _", "99%", "spacelim is now 0.99, was 1"),
+        ("Queue of the batch system", "queue: _", "long", "The local machine has no queue"),
+    ):
+        choose(terminal, entry)
+        terminal.see(question)
+        terminal.send(f"{value}\r")
+        terminal.see(answer)
+    show_only(terminal, 3)
+    choose(terminal, "Release run 3")
+    terminal.see("3      True        was held by manager 1")
+    show_only(terminal, 2)
+    choose(terminal, "Show the log of run 2")
+    terminal.see("==> ")
+    terminal.press("\x1b", lambda: terminal.shows("? help"))
+    choose(terminal, "Stop when the jobs have ended", "Yes")
+    terminal.see("Begins nothing more, and ends when its 1 jobs have ended")
+    lab.let_go("payload")
+    assert terminal.wait() == 0
+    assert lab.statuses() == "NFNNNN"
+    lab.check_nothing_under_way()
+
+
+def show_only(terminal: Terminal, run: int) -> None:
+    """One run in the table, which is then the chosen one."""
+    terminal.send(f"/\x7f{run}\r")
+    terminal.see(f"only {run}, by status 1-1/1")
+
+
+def test_jobs_are_left_and_killed_from_the_menu(lab: Experiment) -> None:
+    terminal = seen(lab, lab.command("--nproc=1", "--nprep=0", "--display"))
+    terminal.see("Running | on ")
+    choose(terminal, "Leave the jobs to the next start", "Yes")
+    assert terminal.wait() == 0
+    assert lab.statuses() == "RNNNNN"
+    terminal = seen(lab, lab.command("--nproc=1", "--nprep=0", "--display"))
+    terminal.see("Running | on ")
+    choose(terminal, "Kill: cancel the jobs, roll back", "Yes")
+    assert terminal.wait() == 128 + signal.SIGTERM
+    assert lab.statuses() == "NNNNNN"
+    lab.check_nothing_under_way()
 
 
 def test_ctrl_c_and_a_signal_end_an_onlooker(lab: Experiment) -> None:

@@ -33,6 +33,7 @@ OF_2016 = ("--tranche=#", "--calib", "--calibdatabase=DB")
 NEW_ONES = (
     *("--quality=Q", "--batch=SYSTEM", "--config=FILE", "--dry-run", "--max-attempts=#"),
     *("--log-file=FILE", "--output={table,json,quiet}", "--option=NAME[=VALUE]"),
+    *("--quiet", "--verbose"),
 )
 
 

@@ -1,20 +1,12 @@
-"""The tables say what plain SQL says of the same database, of real productions and made-up ones.
-
-These are made by chance; the seed is printed, and ``TABLES_SEED`` gives the same again.
-"""
+"""The tables say what plain SQL says of the same database, of real productions and made-up ones."""
 
 from __future__ import annotations
 
 import csv
 import io
-import json
-import os
-import random
 import sqlite3
-import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing, redirect_stdout
-from dataclasses import replace
+from contextlib import closing
 from itertools import repeat
 from pathlib import Path
 from typing import Any
@@ -25,18 +17,15 @@ from bookkeeping import (
     GOLD,
     Bookkeeping,
     failed,
-    finish,
     finished,
-    intended,
-    released,
     run_job,
     submitted,
 )
-from laboratory import laboratory, spoil
+from tables import Database, in_order, make_real, make_up, without
 
 from production.cli import main
 from production.explain.gather import from_database
-from production.model import Failed, Production, RunFilter, Status
+from production.model import Production, RunFilter, Status
 from production.store import productions
 from production.store.choice import EVERY_RUN
 from production.store.reports import facts as facts_module
@@ -46,88 +35,6 @@ from production.store.reports.failures import Failure, kind, open_failures
 from production.store.reports.runs import COLUMNS, RunQuery, find
 from production.store.reports.standing import HOUR, Try, active_runs, rate, standings
 from production.store.reports.stats import stats
-
-Rows = list[dict[str, Any]]
-REASONS = ("bank ADC{} is damaged", "no event in run{:05d}.mid", "exit code {}", "took {} s")
-
-
-class Database:
-    """A database that a test asks in two ways."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def table(self, *arguments: str) -> Rows:
-        """``production COMMAND --output=json``."""
-        found: Rows = json.loads(self.printed(*arguments, "--output=json"))
-        return found
-
-    def printed(self, *arguments: str) -> str:
-        """What a command prints."""
-        out = io.StringIO()
-        with redirect_stdout(out):
-            assert main([*arguments, f"--database={self.path}"]) == 0
-        return out.getvalue()
-
-    def sql(self, query: str) -> Rows:
-        """Rows by their columns' names."""
-        with closing(sqlite3.connect(f"{self.path.as_uri()}?mode=ro", uri=True)) as connection:
-            connection.row_factory = sqlite3.Row
-            return [dict(row) for row in connection.execute(query)]
-
-
-def make_real(directory: Path) -> Path:
-    """Two productions by real managers: jobs that fail once, always, or never."""
-    with laboratory(directory, "2091-2096") as lab:
-        lab.configure(defaults="pause = 0.1\nback_off = 0.1\nmax_attempts = 2")
-        lab.add_runs("Al50", "2095-2099", "--quality=gold", "--tranche=2")
-        lab.add_runs("Ti", "2110", "--quality=silver")
-        spoil(
-            lab,
-            "alcapana",
-            '[[ $RUN != 2093 ]] || { echo "bank ADC0 is damaged" >&2; exit 4; }',
-            f"[[ $RUN != 2095 || -e {lab.home}/tried ]] || {{ touch {lab.home}/tried; exit 5; }}",
-        )
-        said = lab.run("--production=alcapana", "--new=v1", "--quality=any", "--dataset=SiR2")
-        assert said.code == 40, said
-        assert lab.run("--production=alcapana", "--dataset=Al50").code == 40
-        lab.finish("--production=rootana", "--new=v1", "--quality=any")
-        return lab.database
-
-
-def make_up(directory: Path) -> Path:
-    """What could have become of 60 runs in five datasets, by chance."""
-    seed = int(os.environ.get("TABLES_SEED", random.SystemRandom().randrange(10**9)))
-    sys.stdout.write(f"TABLES_SEED={seed}\n")
-    chance = random.Random(seed)
-    books = Bookkeeping(directory)
-    for name in ("SiR2", "Al50", "Ti", "Pb", "a,b"):
-        runs = chance.sample(range(2000, 2060), 20)
-        books.label(runs, name, quality=chance.choice(["gold", "silver"]))
-    base = books.start(wanted=ANY)
-    productions = [base, books.start(wanted=ANY)]
-    stores = [books.manager(chance.choice(productions)) for _ in range(4)]
-    for _ in range(chance.randrange(30, 60)):
-        store = chance.choice(stores)
-        for claim in store.claim(chance.randrange(1, 6), ANY):
-            what = chance.randrange(8)
-            if what < 3:
-                finish(store, claim)
-            elif what < 5:
-                if chance.random() < 0.8:
-                    run_job(store, claim)
-                reason = chance.choice(REASONS).format(chance.choice([claim.run, 4]))
-                change: Failed = replace(
-                    failed(claim, max_attempts=chance.randrange(1, 4)), reason=reason
-                )
-                store.apply([change])
-            elif what == 5:
-                store.apply([released(claim)])
-            elif what == 6:
-                store.apply([intended(claim), submitted(claim)])
-    books.start("rootana", base=base, wanted=ANY)
-    books.db.close()
-    return books.path
 
 
 @pytest.fixture(scope="module", params=["made up", pytest.param("real", marks=pytest.mark.slow)])
@@ -150,10 +57,6 @@ RUNS = """
     FROM run r JOIN productions p ON p.id = r.production
     LEFT JOIN attempt a USING (production, run, attempt) LEFT JOIN manager m ON m.id = a.manager
 """
-
-
-def in_order(rows: Rows) -> Rows:
-    return sorted(rows, key=lambda row: json.dumps(row, sort_keys=True))
 
 
 # ------------------------------------------------------------------------------- status
@@ -193,10 +96,6 @@ def test_status_of_some_productions(db: Database) -> None:
 
 
 # ------------------------------------------------------------------------------- runs
-
-
-def without(rows: Rows, *names: str) -> Rows:
-    return [{k: v for k, v in row.items() if k not in names} for row in rows]
 
 
 @pytest.mark.usefixtures("in_pieces")

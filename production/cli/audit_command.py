@@ -11,13 +11,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from production.cli.parser import (
-    add_config,
-    add_database,
-    add_output,
-    add_production,
-    add_runs,
-)
+from production.cli.output import add_table_output, open_choice, show
+from production.cli.parser import add_config, add_database, add_production, add_runs
 from production.errors import FilesAmiss
 
 if TYPE_CHECKING:
@@ -38,7 +33,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="Read all outputs and compare their checksums, which takes its time.",
     )
     add_config(parser)
-    add_output(parser)
+    add_table_output(parser, quiet="nothing but the error")
     add_database(parser)
 
 
@@ -48,15 +43,10 @@ def run(options: argparse.Namespace) -> int:
     from production.audit.check import Audit
     from production.manager.leftovers import of_all
     from production.store import recorded
-    from production.store.choice import RunChoice, choose_productions
-    from production.store.connection import Database
     from production.view.progress import Progress
 
     data = configuration.load(options.config, options.database).data.resolve()
-    chosen = RunChoice(options.runs, options.dataset)
-    with Database(options.database, readonly=True) as db:
-        chosen.check(db)
-        productions = choose_productions(db, options.production, options.version)
+    with open_choice(options) as (db, productions, chosen):
         total = 0
         if options.checksums:
             total = sum(recorded.bytes_with_checksum(db, p, chosen) for p in productions)
@@ -115,15 +105,13 @@ def _strays(db: Database, audit: Audit, places: Sequence[Paths]) -> Iterator[Fou
 
 
 def _show(found: Sequence[Found], audit: Audit, options: argparse.Namespace) -> None:
-    from production.view.tables import render
-
     headers = ["finding", "production", "run", "path", "detail"]
     rows = [
         [f.finding, f.production, f.run, None if f.path is None else str(f.path), f.detail]
         for f in found
     ]
-    if options.output == "json" or (options.output == "table" and rows):
-        print(render(headers, rows, options.output))
+    if options.output != "quiet" and (rows or options.output != "table"):
+        show(headers, rows, options.output)
     if options.output == "table":
         how = "with their content" if options.checksums else "by their size"
         print(f"{audit.runs} finished runs, {audit.outputs} outputs checked {how}")

@@ -10,13 +10,8 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from production.cli.parser import (
-    add_config,
-    add_database,
-    add_output,
-    add_production,
-    converter,
-)
+from production.cli.output import add_table_output, show
+from production.cli.parser import add_config, add_database, add_production, converter
 from production.errors import SpoolTrouble
 from production.units import parse_duration
 
@@ -42,7 +37,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "look once)",
     )
     add_config(parser)
-    add_output(parser)
+    add_table_output(parser, quiet="nothing")
     add_database(parser)
 
 
@@ -116,8 +111,6 @@ def _show(
     troubles: dict[Leftover, SpoolTrouble],
     options: argparse.Namespace,
 ) -> None:
-    from production.view.tables import render
-
     headers = ["production", "run", "attempt", "what", "bytes", "attempt_was", "path", "done"]
     rows = []
     for left in found:
@@ -128,8 +121,8 @@ def _show(
                 *(str(left.path), done),
             ]
         )
-    if options.output == "json" or (options.output == "table" and rows):
-        print(render(headers, rows, options.output))
+    if options.output != "quiet" and (rows or options.output != "table"):
+        show(headers, rows, options.output)
     if options.output == "table":
         removed = [left for left in found if left not in troubles]
         total = sum(left.size for left in removed)

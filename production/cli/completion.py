@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import argcomplete
-from argcomplete.completers import ChoicesCompleter, FilesCompleter, SuppressCompleter
+from argcomplete.completers import FilesCompleter, SuppressCompleter
 from argcomplete.lexers import split_line
 
 from production.cli import COMMANDS, command_parser
@@ -70,13 +70,22 @@ def _equip(parser: argparse.ArgumentParser) -> None:
         if isinstance(action, argparse._SubParsersAction):
             for below in action.choices.values():
                 _equip(below)
+        elif action.choices is not None:
+            action.completer = _one_of(action.choices)  # type: ignore[attr-defined]
         elif action.type is path:
             action.completer = FilesCompleter()  # type: ignore[attr-defined]
         elif action.metavar == "SETTING":
-            names = ChoicesCompleter({f"{name}=": "" for name in SETTINGS})
-            action.completer = names  # type: ignore[attr-defined]
+            settings = [f"{name}=" for name in SETTINGS]
+            action.completer = _one_of(settings)  # type: ignore[attr-defined]
+        elif action.metavar == "NAMES" and parser.prog.endswith("runs"):
+            action.completer = _columns_of_runs  # type: ignore[attr-defined]
         elif question := _question(action):
             action.completer = _Ask(question)  # type: ignore[attr-defined]
+
+
+def _one_of(words: Iterable[object]) -> Callable[..., list[str]]:
+    """These words; argcomplete by itself would show the option's help beside each of them."""
+    return lambda **_: [str(word) for word in words]
 
 
 def _question(action: argparse.Action) -> Question | None:
@@ -142,6 +151,21 @@ def _runs(names: Names, given: argparse.Namespace, prefix: str) -> Found:
     return [f"{before}{run}" for run in names.runs(begun, _type(given), version)]
 
 
+def _columns_of_runs(prefix: str, **_: object) -> list[str]:
+    """Those of `production runs`, which no database need be asked for."""
+    from production.store.reports.runs import COLUMNS
+
+    return _one_more(prefix, COLUMNS)
+
+
+def _one_more(prefix: str, columns: Iterable[str]) -> list[str]:
+    """The last name of a list such as status,-run: one that does not stand there already."""
+    *before, last = prefix.split(",")
+    sign = "-" if last.startswith("-") else ""
+    taken = {name.removeprefix("-") for name in before}
+    return [",".join([*before, sign + name]) for name in columns if name not in taken]
+
+
 # By what the arguments are called in the help.
 _QUESTIONS: Mapping[str, Question] = {
     "SET": lambda names, _, __: names.datasets(),
@@ -149,6 +173,9 @@ _QUESTIONS: Mapping[str, Question] = {
     "PRODUCTION": lambda names, _, __: names.labels(),
     "RUN": _runs,
     "RUNS": _runs,
+    "NAMES": lambda names, given, prefix: _one_more(
+        prefix, names.columns(_type(given), getattr(given, "version", None))
+    ),
     "USER": lambda names, _, __: names.users(),
     "ID": lambda names, given, _: names.managers(_type(given)),
 }

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 
 from production.cli.examples import epilog
-from production.cli.parser import add_database, add_output, converter, number, path
+from production.cli.output import add_table_output, open_to_read, show
+from production.cli.parser import add_database, converter, number, path
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,19 +46,23 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         description="Show the datasets and what they hold.",
         epilog=epilog("datasets list"),
     )
-    add_output(list_)
+    add_table_output(list_, quiet="the names alone")
     for action in (import_, add, list_):
         add_database(action)
 
 
 def run(options: argparse.Namespace) -> int:
     """Do it."""
+    from dataclasses import astuple, fields
+
     from production.store import datasets
     from production.store.connection import Database
 
     if options.action == "list":
-        with Database(options.database, readonly=True) as db:
-            _show(datasets.summaries(db), options.output)
+        with open_to_read(options.database) as db:
+            found = datasets.summaries(db)
+        headers = [field.name for field in fields(datasets.DatasetSummary)]
+        show(headers, [astuple(summary) for summary in found], options.output)
         return 0
     if options.action == "import":
         labels = datasets.read_csv(options.file)
@@ -77,13 +82,3 @@ def _name(text: str) -> str:
     if not text.strip():
         raise ValueError("a dataset needs a name")
     return text.strip()
-
-
-def _show(found: list, form: str) -> None:  # type: ignore[type-arg]
-    from dataclasses import astuple, fields
-
-    from production.store.datasets import DatasetSummary
-    from production.view.tables import render
-
-    headers = [field.name for field in fields(DatasetSummary)]
-    print(render(headers, [astuple(summary) for summary in found], form))

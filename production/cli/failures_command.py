@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from production.cli.output import add_table_output, open_to_read, show
+from production.cli.output import add_table_output, open_choice, show
 from production.cli.parser import add_database, add_production, add_runs
 
 if TYPE_CHECKING:
@@ -35,14 +35,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Do it."""
-    from production.store.choice import RunChoice, choose_productions
     from production.store.reports.failures import all_failures, grouped, open_failures
     from production.view.tables import to_the_second
 
-    chosen = RunChoice(options.runs, options.dataset)
-    with open_to_read(options.database) as db:
-        chosen.check(db)
-        among = choose_productions(db, options.production, options.version)
+    with open_choice(options) as (db, among, chosen):
         kinds = grouped((all_failures if options.all else open_failures)(db, among, chosen))
     shown = dict.fromkeys(("first", "last"), to_the_second)
     show(HEADERS, [_row(kind) for kind in kinds], options.output, shown)

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import argparse
 
-from production.cli.parser import add_database, add_output, add_production, add_runs
-from production.errors import UsageError
+from production.cli.output import add_table_output, check_named, open_choice, show
+from production.cli.parser import add_database, add_production, add_runs
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add_runs(parser, "those of --dataset")
     add_production(parser, required=False)
-    add_output(parser)
+    add_table_output(parser, quiet="the run numbers alone")
     add_database(parser)
 
 
@@ -24,17 +24,12 @@ def run(options: argparse.Namespace) -> int:
     from dataclasses import astuple, fields
 
     from production.store import history
-    from production.store.choice import RunChoice, choose_productions
-    from production.store.connection import Database
-    from production.view.tables import render
+    from production.view.tables import to_the_second
 
-    chosen = RunChoice(options.runs, options.dataset)
-    if not chosen:
-        raise UsageError(text="which runs? Name them, such as 2091-2103,2119, or --dataset=SET")
-    with Database(options.database, readonly=True) as db:
-        chosen.check(db)
-        among = choose_productions(db, options.production, options.version)
+    check_named(options)
+    with open_choice(options) as (db, among, chosen):
         found = history.attempts(db, chosen, among)
     headers = [field.name for field in fields(history.Tried)]
-    print(render(headers, [astuple(tried) for tried in found], options.output))
+    shown = dict.fromkeys(("claimed", "start", "stop"), to_the_second)
+    show(headers, [astuple(tried) for tried in found], options.output, shown)
     return 0

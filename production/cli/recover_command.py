@@ -10,7 +10,8 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from production.cli.parser import add_database, add_output, add_production, converter, number
+from production.cli.output import add_table_output, show
+from production.cli.parser import add_database, add_production, converter, number
 from production.errors import UsageError
 from production.units import parse_duration
 
@@ -43,7 +44,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="Take back from the manager given by --manager although it is not dead.",
     )
     parser.add_argument("--dry-run", action="store_true", help="Only show; change nothing.")
-    add_output(parser)
+    add_table_output(parser, quiet="nothing")
     add_database(parser)
 
 
@@ -80,7 +81,7 @@ def _is_within_reach(orphan: Orphan) -> bool:
 def _show(
     found: Sequence[Holding], states: dict[int, State], done: dict[int, TakenBack], form: str
 ) -> None:
-    from production.view.tables import render
+    from production.view.tables import to_the_second
 
     if form == "quiet":
         return
@@ -101,7 +102,7 @@ def _show(
         ]
         for index, holding in enumerate(found)
     ]
-    print(render(headers, rows, form))
+    show(headers, rows, form, dict.fromkeys(("started", "beat_at"), to_the_second))
 
 
 def _told(done: TakenBack | None) -> str:

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import argparse
 
-from production.cli.parser import add_database, add_output, add_production, add_runs
-from production.errors import ChangeRefused, UsageError
+from production.cli.output import add_table_output, check_named, show
+from production.cli.parser import add_database, add_production, add_runs
+from production.errors import ChangeRefused
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add_runs(parser, "those of --dataset")
     add_production(parser)
-    add_output(parser)
+    add_table_output(parser, quiet="nothing but the error")
     add_database(parser)
 
 
@@ -25,18 +26,16 @@ def run(options: argparse.Namespace) -> int:
     from production.store.choice import RunChoice
     from production.store.connection import Database
     from production.store.identity import this_process
-    from production.view.tables import render
 
+    check_named(options)
     chosen = RunChoice(options.runs, options.dataset)
-    if not chosen:
-        raise UsageError(text="which runs? Name them, such as 2091-2103,2119, or --dataset=SET")
     with Database(options.database) as db:
         chosen.check(db)
         production = productions.find(db, options.production, options.version)
         asked = interventions.release(db, production, chosen, this_process())
     if options.output != "quiet":
         rows = [[answer.run, answer.released, answer.why] for answer in asked]
-        print(render(["run", "released", "why"], rows, options.output))
+        show(["run", "released", "why"], rows, options.output)
     if refused := [answer for answer in asked if not answer.released]:
         first = f"run {refused[0].run} {refused[0].why}"
         raise ChangeRefused(what=f"{len(refused)} of {len(asked)} were not released: {first}")

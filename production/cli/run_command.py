@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from production.cli.parser import add_database, add_output, converter, number, path, word
-from production.errors import DisplayUnavailable, ProductionError, RunsFailed
+from production.errors import DisplayUnavailable, ProductionError, RunsFailed, UsageError
 from production.model import DEFAULT_QUALITY, Status
 from production.units import (
     parse_duration,
@@ -30,6 +30,7 @@ from production.units import (
 )
 
 if TYPE_CHECKING:
+    from production.config import Log
     from production.manager.desk import Desk
     from production.manager.loop import Manager
     from production.view.base import View
@@ -108,6 +109,17 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "as long again the attempt has failed: 90m, 12h. (Default: 2h)",
     )
     parser.add_argument("--display", action="store_true", help="Use a ncurses display.")
+    loudness = parser.add_mutually_exclusive_group()
+    loudness.add_argument(
+        "--quiet",
+        action="store_true",
+        help="Say no more than warnings, errors and the closing report.",
+    )
+    loudness.add_argument(
+        "--verbose",
+        action="store_true",
+        help="Say also what is recorded, and what batch system, archive and filesystem answer.",
+    )
     parser.add_argument(
         "--modules",
         metavar="FILE",
@@ -179,7 +191,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="Print the job script and the submission command that would be used; change nothing.",
     )
     parser.add_argument(
-        "--log-file", metavar="FILE", type=path, help="Append all messages as JSON lines."
+        "--log-file",
+        metavar="FILE",
+        type=path,
+        help="Append all messages as JSON lines. At 10 MB, or what the configuration says, it is "
+        "renamed to FILE.1.",
     )
     add_output(parser)
 
@@ -254,11 +270,13 @@ def run(options: argparse.Namespace) -> int:
     from production.view.base import tell_of_waits
     from production.view.console import Console
 
+    if options.display and options.quiet:
+        raise UsageError(text="--quiet is for messages: a display shows all of them")
     with open_session(options, tell_of_waits(Console(options.output))) as session:
         if options.dry_run:
             print(session.dry_run())
             return 0
-        view = _view(options)
+        view = _view(options, session.config.log)
         session.db.on_wait = tell_of_waits(view)
         try:
             manager = session.start(view)
@@ -291,11 +309,12 @@ def _tell(desk: Desk, how: str) -> None:
             desk.say(str(trouble), level="warning")
 
 
-def _view(options: argparse.Namespace) -> View:
-    from production.view.console import Console, LogFile
+def _view(options: argparse.Namespace, log: Log) -> View:
+    from production.view.console import Console
+    from production.view.logfile import LogFile
 
     def shown() -> View:
-        console = Console(options.output)
+        console = Console(options.output, quiet=options.quiet)
         if not options.display:
             return console
         from production.cli.door import open_door
@@ -307,7 +326,9 @@ def _view(options: argparse.Namespace) -> View:
             console.message(str(error), level="warning")
             return console
 
-    return LogFile(options.log_file, shown) if options.log_file else shown()
+    if options.log_file is None:
+        return shown()
+    return LogFile(options.log_file, shown, log.size, log.keep)
 
 
 @contextmanager
@@ -352,15 +373,17 @@ def _standing(desk: Desk) -> str:
 def _report(desk: Desk) -> None:
     """The closing line, and an error when runs of the production stand at E."""
     counts = desk.counts()
-    desk.say(_standing(desk))
+    desk.say(_standing(desk), level="report")
     if desk.trouble:
         raise desk.trouble
     if desk.closing:
         return
     if waiting := desk.store.waiting_for_base():
-        desk.say(f"{waiting} runs wait until their base production has finished them")
+        what = f"{waiting} runs wait until their base production has finished them"
+        desk.say(what, level="report")
     if counts.get(Status.NEW, 0) > waiting:
-        desk.say("The runs at N are outside of the chosen datasets, tranches and qualities")
+        what = "The runs at N are outside of the chosen datasets, tranches and qualities"
+        desk.say(what, level="report")
     if failed := counts.get(Status.ERROR, 0):
         production = desk.production
         raise RunsFailed(

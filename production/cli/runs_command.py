@@ -12,7 +12,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from production.cli.output import add_table_output, open_to_read, show
+from production.cli.output import add_table_output, open_choice, show
 from production.cli.parser import (
     add_database,
     add_production,
@@ -88,18 +88,15 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Do it."""
-    from production.store.choice import RunChoice, choose_productions
     from production.store.reports import runs
     from production.view.tables import is_for_people
 
     limit = options.limit
     if limit is None:
         limit = FIRST if is_for_people(options.output) else ALL
-    chosen = RunChoice(options.runs, options.dataset)
-    with open_to_read(options.database) as db:
-        chosen.check(db)
+    with open_choice(options) as (db, productions, chosen):
         query = runs.RunQuery(
-            productions=choose_productions(db, options.production, options.version),
+            productions=productions,
             chosen=chosen,
             statuses=frozenset(map(Status, options.status or Status)),
             user=options.user,

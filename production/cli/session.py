@@ -235,6 +235,7 @@ def _settings(options: argparse.Namespace, config: Configuration) -> Settings:
         back_off=defaults.back_off,
         hold_timeout=defaults.hold_timeout,
         notices=NoticeRules(config.notify.events, config.notify.every, config.notify.apart),
+        verbose=options.verbose,
         **{
             name: chosen(name)  # type: ignore[arg-type]
             for name in (

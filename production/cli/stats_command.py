@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 
-from production.cli.output import add_table_output, open_to_read, show
+from production.cli.output import add_table_output, open_choice, show
 from production.cli.parser import add_database, add_production, add_runs
 
 
@@ -31,14 +31,10 @@ def run(options: argparse.Namespace) -> int:
     """Do it."""
     from dataclasses import astuple, fields
 
-    from production.store.choice import RunChoice, choose_productions
     from production.store.reports.stats import Stats, stats
     from production.view.tables import duration, figure, percentage, size, to_the_second
 
-    chosen = RunChoice(options.runs, options.dataset)
-    with open_to_read(options.database) as db:
-        chosen.check(db)
-        among = choose_productions(db, options.production, options.version)
+    with open_choice(options) as (db, among, chosen):
         found = stats(db, among, chosen, options.by)
     headers = [field.name for field in fields(Stats)]
     times = ("wall_seconds", "wall_max", "cpu_seconds", "waiting_seconds", "waiting_max")

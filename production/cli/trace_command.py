@@ -12,14 +12,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from production.cli.parser import (
-    add_config,
-    add_database,
-    add_output,
-    add_production,
-    path,
-    word,
-)
+from production.cli.output import add_table_output, open_to_read, show
+from production.cli.parser import add_config, add_database, add_production, path, word
 from production.errors import ProductionError, UsageError
 
 if TYPE_CHECKING:
@@ -27,6 +21,8 @@ if TYPE_CHECKING:
     from production.model import RecordedFile
     from production.store.connection import Database
     from production.store.trace import Provenance
+
+TEXT = "modules text"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,17 +43,16 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="Read the files and see whether they still have the checksums that are recorded.",
     )
     add_config(parser)
-    add_output(parser)
+    add_table_output(parser, quiet="production and run")
     add_database(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """Do it."""
     from production import config as configuration
-    from production.store.connection import Database
 
     file = configuration.load(options.config, options.database).archive.file
-    with Database(options.database, readonly=True) as db:
+    with open_to_read(options.database) as db:
         found = _find(options, db)
     if options.output == "quiet":
         print(f"{found.production.label} {found.run}")
@@ -65,8 +60,11 @@ def run(options: argparse.Namespace) -> int:
         import json
 
         print(json.dumps(_json(found, options, file), indent=2))
-    else:
+    elif options.output == "table":
         print("\n".join(_lines(found, options, file)))
+    else:
+        rows = list(_rows(found, options, file))
+        show(("production", "run", "fact", "text"), rows, options.output)
     return 0
 
 
@@ -133,25 +131,47 @@ def _state(file: RecordedFile, checksums: bool) -> str:
 
 def _lines(made: Provenance, options: argparse.Namespace, file: Sequence[Location]) -> list[str]:
     lines = [f"run {made.run} in {made.production.label}, which is {made.status}"]
-    for label, text in _facts(made):
-        lines.append(f"  {label:10}{text}")
-    if made.modules is not None:
-        size = len(made.modules.encode())
-        lines.append(f"  {'modules':10}{size} bytes, sha256 {made.modules_sha256}")
-        if options.modules:
-            lines += [f"    | {line}" for line in made.modules.splitlines()]
-    for output in made.outputs:
-        about = "" if output.size is None else f", {output.size} bytes, sha256 {output.sha256}"
-        lines.append(f"  {'output':10}{output.name}: {output.path}")
-        lines.append(f"  {'':10}{_state(output, options.checksums)}{about}")
-    for log in made.logs:
-        lines.append(f"  {log.name:10}{log.path}, {_state(log, checksums=False)}")
-    for name, text in _inputs(made, file).items():
-        lines.append(f"  {'input':10}{name}: {text}")
+    for fact, text in _told(made, options, file):
+        if fact == TEXT:
+            lines += [f"    | {line}" for line in text.splitlines()]
+        else:
+            lines.append(f"  {fact:10}{text}")
     if made.base is not None:
         lines.append("  made from")
         lines += [f"    {line}" for line in _lines(made.base, options, file)]
     return lines
+
+
+def _rows(
+    made: Provenance, options: argparse.Namespace, file: Sequence[Location]
+) -> Iterator[tuple[str, int, str, str]]:
+    """The same for tables: each fact with its production and run, the base's after the others."""
+    yield made.production.label, made.run, "status", made.status
+    last = ""
+    for fact, text in _told(made, options, file):
+        last = fact or last
+        yield made.production.label, made.run, last, text
+    if made.base is not None:
+        yield from _rows(made.base, options, file)
+
+
+def _told(
+    made: Provenance, options: argparse.Namespace, file: Sequence[Location]
+) -> Iterator[tuple[str, str]]:
+    """What there is to tell of a run in one production; without a name, more of the one before."""
+    yield from _facts(made)
+    if made.modules is not None:
+        yield "modules", f"{len(made.modules.encode())} bytes, sha256 {made.modules_sha256}"
+        if options.modules:
+            yield TEXT, made.modules
+    for output in made.outputs:
+        about = "" if output.size is None else f", {output.size} bytes, sha256 {output.sha256}"
+        yield "output", f"{output.name}: {output.path}"
+        yield "", f"{_state(output, options.checksums)}{about}"
+    for log in made.logs:
+        yield log.name, f"{log.path}, {_state(log, checksums=False)}"
+    for name, text in _inputs(made, file).items():
+        yield "input", f"{name}: {text}"
 
 
 def _facts(made: Provenance) -> Iterator[tuple[str, str]]:

@@ -13,7 +13,16 @@ from production.manager.plan import JobSettings
 from production.manager.rest import LONGEST_WAIT, Rest
 from production.manager.settings import Rooms, Settings
 from production.manager.work import BEFORE_JOB, Phase, Work
-from production.model import Change, Failed, Production, Released, Status
+from production.model import (
+    Change,
+    Failed,
+    Finished,
+    Intended,
+    Production,
+    Released,
+    Status,
+    Submitted,
+)
 from production.notify.notices import Notice, Notices
 from production.store import managers, productions
 from production.store.connection import Database
@@ -62,6 +71,7 @@ class Desk:
         self.said_to_wait: set[int] = set()  # managers that were named as still holding runs
         self.store: RunStore  # from the registration on
         self.due: dict[str, float] = {}  # when the loop is to turn at the latest (monotonic)
+        self._said_about: dict[str, str] = {}  # the last detail about each thing
         self._changes: list[tuple[Change, Callable[[], None]]] = []
 
     # ----------------------------------------------------------------- telling
@@ -69,6 +79,13 @@ class Desk:
     def say(self, text: str, *, level: str = "info") -> None:
         """Tell the user."""
         self.view.message(text, level=level)
+
+    def detail(self, text: str, about: str = "") -> None:
+        """Tell the user who wants to know everything; the same ``about`` one thing once only."""
+        if self.settings.verbose and (not about or self._said_about.get(about) != text):
+            self.say(text, level="detail")
+            if about:
+                self._said_about[about] = text
 
     def warn(self, trouble: ProductionError, outlook: str) -> None:
         """Tell the user of trouble that concerns more than one run, and what is done about it."""
@@ -112,6 +129,7 @@ class Desk:
             del self._changes[: len(changes)]  # only now: an interrupted write is still owed
             for change, then in changes:
                 if change.claim not in lost:
+                    self.detail(_course(change))
                     then()
                     continue
                 work = self.works.get(change.claim.run)
@@ -206,3 +224,19 @@ class Desk:
             then()
 
         self.lanes["files"].do(action, done)
+
+
+def _course(change: Change) -> str:
+    """What was recorded."""
+    match change:
+        case Intended():
+            what = f"a job is about to be submitted by {change.batch}, spool {change.spool}"
+        case Submitted():
+            what = f"C to R, job {change.job}"
+        case Finished():
+            what = f"R to F, on {change.record.host}"
+        case Failed():
+            what = f"failed, to N or, after {change.max_attempts} attempts, E"
+        case Released():
+            what = "back to N, without blame"
+    return f"Recorded: run {change.claim.run}, attempt {change.claim.attempt}: {what}"

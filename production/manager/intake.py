@@ -32,6 +32,7 @@ from production.store import productions
 STAGE_EVERY = 600.0
 
 _OTHER = "waits for a download"  # by another manager
+_TAPE = "waits for tape"
 
 
 class Intake:
@@ -147,6 +148,7 @@ class Intake:
     def _seen(self, works: Sequence[Work], result: Any) -> None:
         if isinstance(result, BaseException):
             raise result
+        desk = self._desk
         self._see_again = time.monotonic() + self._patience
         for work, sight in zip(works, result, strict=True):
             work.staging = False
@@ -158,6 +160,7 @@ class Intake:
             elif isinstance(sight.trouble, ArchiveUnavailable | NetrcError):
                 work.stage_again = self._see_again
             else:  # whatever else is wrong, the transfer will tell
+                desk.detail(f"Run {work.run} may be fetched")
                 work.arrived = time.monotonic()
                 work.waits_for = ""
 
@@ -165,7 +168,9 @@ class Intake:
         """It was asked for again when the time-out was over, and may take as long once more."""
         now = time.monotonic()
         work.arrived = None
-        work.waits_for = "waits for tape"
+        if work.waits_for != _TAPE:
+            work.waits_for = _TAPE
+            self._desk.detail(f"Run {work.run} {_TAPE}")
         work.waits_since = work.waits_since or now
         longest = self._desk.settings.stage_timeout
         if work.last_asked is not None and now - work.last_asked >= longest:
@@ -239,6 +244,7 @@ class Intake:
 
     def _fetched(self, work: Work, result: Any) -> None:
         desk = self._desk
+        desk.view.transferred(work.run)
         if work.after_transfer is not None:  # given up in the meantime
             work.after_transfer()
             return

@@ -145,6 +145,8 @@ class Jobs:
             raise result
         desk = self._desk
         troubles = [answer for answer in result if _is_open(answer)]
+        accepted = sum(isinstance(answer, str) for answer in result)
+        desk.detail(f"{desk.rooms.batch.name} accepted {accepted} of {len(works)} jobs")
         if any(isinstance(answer, str) for answer in result) or not troubles:
             self._submit_rest.over()
         elif self._submit_rest.begin(desk.settings.pause):
@@ -191,6 +193,7 @@ class Jobs:
                 self._desk.say(str(result.trouble), level="warning")
         elif result.asked:
             self._query_rest.over()
+            self._desk.detail(_told(result), about="jobs")
         now = time.monotonic()
         for work in (*result.ended, *result.gone):
             if result.answered:  # the accounting's time counts only while it can be asked
@@ -299,3 +302,16 @@ class Jobs:
         desk.trouble = trouble
         desk.warn(trouble, "Jobs that run go on.")
         desk.close("too many jobs have failed")
+
+
+def _told(look: settle.Look) -> str:
+    """How many jobs are where, by what the batch system and the spool tell."""
+    running = len(look.known) - len(look.pending) - len(look.held)
+    counts = {
+        "pending": len(look.pending),
+        "held": len(look.held),
+        "running": running,
+        "ended": len(look.ended),
+        "gone without a record": len(look.gone),
+    }
+    return f"Jobs: {', '.join(f'{count} {where}' for where, count in counts.items() if count)}"

@@ -57,6 +57,7 @@ class Manager:
         self._check_interrupt()
         who = managers.register(db, this_process(), desk.production.id, desk.settings.lease)
         desk.store = RunStore(db, desk.production, who)
+        desk.detail(f"Registered as manager {who} with a lease of {desk.settings.lease} s")
         try:
             recovery.sweep(desk)
             while True:

@@ -162,7 +162,7 @@ def roll_back(desk: Desk, cause: BaseException) -> None:
     is repaired by the next manager that starts.
     """
     if isinstance(cause, Interrupted):
-        desk.say(f"User cancelling jobs... ({cause.fields['signal']})")
+        desk.say(f"User cancelling jobs... ({cause.fields['signal']})", level="report")
     elif not isinstance(cause, ProductionError):
         desk.say("ERROR: There was an uncaught exception. Aborting...", level="error")
     desk.db.check = lambda: None
@@ -199,7 +199,8 @@ def leave(desk: Desk) -> None:
         let_go_of_lost(desk)
         desk.flush()
         if left := _record(desk, list(desk.works.values()), uncertain=True):
-            desk.say(f"Jobs of runs {left} go on; the next manager that starts takes them over")
+            what = f"Jobs of runs {left} go on; the next manager that starts takes them over"
+            desk.say(what, level="report")
         managers.sign_off(desk.db, desk.store.manager)
     except ProductionError as error:
         desk.say(f"{error} The next manager that starts repairs what is left.", level="error")
@@ -266,7 +267,7 @@ def _record(desk: Desk, works: list[Work], uncertain: bool) -> list[int]:
             with contextlib.suppress(SpoolTrouble):  # the next start sweeps it away
                 settle.discard_spool(work)
     left = [work.run for work in works if work.claim not in over and work.claim not in lost]
-    desk.say(f"Aborting runs: {released}")
+    desk.say(f"Aborting runs: {released}", level="report")
     return left
 
 

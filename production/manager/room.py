@@ -111,6 +111,8 @@ class Room:
         self._reservations.end_probe(space.limits, limit)
         fullest = self.usage = space.fullest
         self._state = State.OK if fullest.fraction < limit else State.SHORT
+        used = f"{fullest.fraction:.0%} of the space is used ({fullest.source})"
+        self._desk.detail(used, about="space")
         # Not unless nothing new is begun: what fails then for another reason would never count.
         self._desk.disk_is_full = self._state is State.SHORT and fullest.fraction >= FULL
         if space.remark != self._remark:

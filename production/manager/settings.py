@@ -35,6 +35,7 @@ class Settings:
     max_submit_rate: float | None = None  # jobs a second
     max_failures: int | float = 20  # jobs in a row, or a fraction of all (FailureWatch)
     notices: NoticeRules = field(default_factory=NoticeRules)
+    verbose: bool = False  # tell what is recorded and answered, too
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,18 @@ class Names:
         )
         return {str(version): str(software) for version, software in rows}
 
+    def columns(self, type_: str | None, version: int | None) -> list[str]:
+        """The columns of a production's view, or of that of the type's newest version."""
+        return self._column(
+            """
+            SELECT name FROM pragma_table_info((
+                SELECT type || '_v' || version FROM productions
+                WHERE type = ? AND version = coalesce(?, version) ORDER BY version DESC LIMIT 1
+            ))
+            """,
+            (type_, version),
+        )
+
     def users(self) -> list[str]:
         """Everybody who has had a manager."""
         return self._column("SELECT DISTINCT user FROM manager ORDER BY user")
@@ -99,8 +111,8 @@ class Names:
         )
         return [row[0] for row in rows]
 
-    def _column(self, sql: str) -> list[str]:
-        return [str(row[0]) for row in self._connection.execute(sql)]
+    def _column(self, sql: str, parameters: Sequence[object] = ()) -> list[str]:
+        return [str(row[0]) for row in self._connection.execute(sql, parameters)]
 
 
 def ranges(prefix: str) -> Iterator[tuple[int, int]]:

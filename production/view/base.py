@@ -65,10 +65,13 @@ class View(Protocol):
         """Whether it wants snapshots."""
 
     def message(self, text: str, *, level: str = "info") -> None:
-        """One line of news; ``level`` is info, warning or error."""
+        """One line; ``level`` is detail, info, report (the closing one), warning or error."""
 
     def progress(self, run: int, done: int, total: int | None) -> None:
         """A transfer has come this far, in bytes."""
+
+    def transferred(self, run: int) -> None:
+        """It is over, in whatever way."""
 
     def update(self, snapshot: Snapshot) -> None:
         """The state of everything, about once a second while ``live``."""

@@ -47,4 +47,6 @@ def cut(text: str, width: int) -> str:
 
 def padded(text: str, width: int) -> str:
     """The text with blanks up to ``width`` cells."""
+    if text.isascii():
+        return text.ljust(width)
     return text + " " * (width - sum(map(cells, text)))

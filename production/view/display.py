@@ -101,6 +101,11 @@ class Display:
         else:
             self._console.progress(run, done, total)
 
+    def transferred(self, run: int) -> None:
+        """The next snapshot tells it."""
+        if not self.live:
+            self._console.transferred(run)
+
     def update(self, snapshot: Snapshot) -> None:
         """Show the new state."""
         fetching = {line.run: line.done for line in snapshot.lines if line.phase == "downloading"}

@@ -12,8 +12,8 @@ from typing import NamedTuple
 from production.model import Status
 from production.view.base import RunLine, Snapshot
 from production.view.cells import cut, duration, padded, rough
-from production.view.console import bar
 from production.view.keys import Mode, State, selected
+from production.view.progress import bar
 from production.view.stamp import stamped
 
 ENOUGH = (80, 24)  # what everything fits into
@@ -208,6 +208,8 @@ def matches(line: RunLine, wanted: str) -> bool:
     A number is the beginning of a run's; a capital N, C, R, F or E a status; any other word is
     looked for in its dataset, user, phase, and in what it is doing.
     """
+    if not wanted:
+        return True
     text = " ".join((line.dataset, line.user, line.phase, line.detail, line.reason)).lower()
     return all(
         str(line.run).startswith(word)
