@@ -216,7 +216,7 @@ def test_what_a_manager_was_asked(asker: Questioner) -> None:
     assert asker.causes(2000) == ["paused", "fetching"]
     asker.steer(store.manager, "resume")
     assert "paused" not in asker.causes()
-    asker.steer(store.manager, "stop")
+    asker.steer(store.manager, "leave")
     assert "was asked to end" in asker.says("stopping")
 
 
@@ -284,6 +284,9 @@ def test_what_the_batch_system_says(
     assert words in asker.says(cause, quick=state is None)
     assert of_the_run in asker.says(cause, 2001, quick=state is None)
     assert "limits" not in asker.causes()
+    asker.steer(store.manager, "queue", "long")
+    told = [finding.cause for finding in asker.ask() if "in queue long" in finding.what]
+    assert told == [cause] * (cause == "queued")
 
 
 def test_a_manager_with_as_many_jobs_as_it_may(asker: Questioner) -> None:
@@ -298,6 +301,18 @@ def test_a_manager_with_as_many_jobs_as_it_may(asker: Questioner) -> None:
     assert "limits" not in asker.causes(quick=True)
     asker.steer(store.manager, "nproc", "2")
     assert "as many as it may ->" in asker.says("limits", quick=True)
+
+
+def test_more_jobs_than_by_default_show_what_a_manager_may_have(asker: Questioner) -> None:
+    store = asker.books.manager(asker.production)
+    claims = store.claim(3, GOLD)
+    for claim in claims:
+        run_job(store, claim)
+    asker.configure("[defaults]\nnproc = 2")
+    said = asker.says("limits", quick=True)
+    assert "has 3 jobs, as many as it may, by what it had before ->" in said
+    finish(store, claims[0])
+    assert "limits" not in asker.causes(quick=True)  # it may have a third one
 
 
 def test_claims(asker: Questioner) -> None:
@@ -355,6 +370,27 @@ def test_runs_outside_of_what_managers_choose(asker: Questioner) -> None:
     assert "outside" not in asker.causes()
     asker.configure('[defaults]\ndataset = ["Al50"]\ntranche = [3]')
     assert "of Al50 of tranche 3" in asker.says("outside", 2003)
+
+
+def test_what_a_manager_has_claimed_shows_what_it_takes(asker: Questioner) -> None:
+    asker.books.label(range(2000, 2004), quality="silver")
+    assert "4 runs are of dataset SiR2 and of quality silver" in asker.says("outside")
+    store = asker.books.manager(asker.production)
+    store.claim(1, GOLD)
+    assert "outside" in asker.causes(2001)
+    store.claim(1, ANY)  # as with --quality=any
+    assert "outside" not in asker.causes()
+    assert asker.causes(2001) == ["claimable"]
+    assert "8 runs can be claimed, when a manager has a free place" in asker.says("claimable")
+
+
+def test_a_run_in_two_datasets_shows_nothing_of_the_second(asker: Questioner) -> None:
+    asker.books.label([2000, 2001], "Al50", quality="silver")
+    asker.books.label([2001], quality="silver")
+    store = asker.books.manager(asker.production)
+    (claim,) = store.claim(1, GOLD)
+    assert claim.run == 2000
+    assert "is in Al50 (quality silver), SiR2 (quality silver)" in asker.says("outside", 2001)
 
 
 def test_runs_that_can_be_claimed(asker: Questioner) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from production.explain.facts import Facts
 from production.model import JobState, Status
-from production.store.reports.facts import MOST, Asked, Group
+from production.store.reports.facts import MOST, Asked, Group, Shown
 from production.store.reports.standing import Worker
 from production.view.tables import duration, to_the_second
 
@@ -232,9 +232,11 @@ def jobs(facts: Facts) -> Iterator[Finding]:
             f"managers cancel them after {patience}, and their runs are tried again",
         )
     if pending := by_state.get(JobState.PENDING):
+        queues = sorted({asked.queue for asked in facts.asked.values() if asked.queue})
+        moved = f"; as users have asked, in queue {', '.join(queues)}" if queues else ""
         yield Finding(
             "queued",
-            f"Waiting in the batch system: {_count(len(pending), 'job')}",
+            f"Waiting in the batch system: {_count(len(pending), 'job')}{moved}",
             f"Their turn comes by itself. To another queue: production queue QUEUE {facts.options}",
         )
     if running := by_state.get(JobState.RUNNING):
@@ -264,9 +266,11 @@ def limits(facts: Facts) -> Iterator[Finding]:
     """Whether managers have as many jobs as they may."""
     for worker in facts.standing.at_work:
         _, held = facts.held_by(worker)
-        most = facts.asked.get(worker.id, Asked()).nproc
-        told = "" if most else " by default"
-        if held and held == (most or facts.around.defaults.nproc):
+        asked = facts.asked.get(worker.id, Asked()).nproc
+        usual = facts.around.defaults.nproc
+        had = facts.shown.get(worker.id, Shown()).most_jobs
+        told = "" if asked else " by default" if had <= usual else ", by what it had before"
+        if held and held == (asked or max(usual, had)):
             yield Finding(
                 "limits",
                 f"{name_of(worker)} has {_count(held, 'job')}, as many as it may{told}",
@@ -329,7 +333,16 @@ def _groups(facts: Facts) -> Iterator[Finding]:
 
 
 def is_outside(facts: Facts, dataset: str, quality: str) -> bool:
-    """Whether a manager that is told nothing else does not take such runs."""
+    """Whether managers do not take such runs by default, nor is one at work that does."""
+    return _by_default_outside(facts, dataset, quality) and not any(
+        (dataset, quality) in labels
+        and all(_by_default_outside(facts, *label) for label in labels)  # else it was for another
+        for worker in facts.standing.at_work
+        for labels in facts.shown.get(worker.id, Shown()).labels
+    )
+
+
+def _by_default_outside(facts: Facts, dataset: str, quality: str) -> bool:
     defaults = facts.around.defaults
     if not quality and not dataset:
         return True

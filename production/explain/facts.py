@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from production.config import Defaults
 from production.model import JobState, Production, Status, Usage
-from production.store.reports.facts import Asked, Group, RunFacts
+from production.store.reports.facts import Asked, Group, RunFacts, Shown
 from production.store.reports.standing import ActiveRun, Standing, Worker
 
 
@@ -36,6 +36,7 @@ class Facts:
     standing: Standing
     active: tuple[ActiveRun, ...]
     asked: Mapping[int, Asked]  # by manager
+    shown: Mapping[int, Shown]  # by manager
     groups: tuple[Group, ...]
     base: Standing | None
     waiting_for_base: int | None  # runs; None: not found out
