@@ -73,7 +73,12 @@ exec %s "$@"
 
 
 class ManagerProcess:
-    """A ``run_production.py`` at work, leader of a process group as under a shell."""
+    """A ``run_production.py`` at work, leader of a process group as under a shell.
+
+    ``patience``: seconds in which what is waited for must happen.
+    """
+
+    patience = PATIENCE
 
     def __init__(self, argv: Sequence[str], environment: dict[str, str], output: Path) -> None:
         self._output = output
@@ -114,7 +119,7 @@ class ManagerProcess:
 
     def wait(self) -> int:
         """The exit code; -n when signal n ended it."""
-        return self._process.wait(PATIENCE)
+        return self._process.wait(self.patience)
 
     def until_it_says(self, text: str, times: int = 1) -> None:
         """Wait for a message."""
@@ -122,7 +127,7 @@ class ManagerProcess:
 
     def until(self, condition: Callable[[], bool], what: str = "it") -> None:
         """Wait for something that must happen while this manager works."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + self.patience
         while not condition():
             assert not self.ended, f"ended before {what} happened; it said:\n{self.said}"
             assert time.monotonic() < deadline, f"{what} did not happen; it said:\n{self.said}"

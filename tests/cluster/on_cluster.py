@@ -11,6 +11,10 @@ from conftest import COMMANDS
 from experiment import DEFAULTS, Experiment, ManagerProcess
 from servers import Server
 
+# Seconds; a Grid Engine whose qmaster was killed while it handed a job over does so again after
+# five minutes (MAX_JOB_DELIVER_TIME in its sources).
+PATIENCE = 400.0
+
 # A submission that takes its time, so that several runs are ready for the next one.
 SLOW = '#!/bin/sh\nsleep 0.3\nexec {path} "$@"\n'
 PLAIN = '#!/bin/sh\nexec {path} "$@"\n'
@@ -65,4 +69,7 @@ class OnCluster(Experiment):
     def start(self, *arguments: str, patch: str = "", prefix: Sequence[str] = ()) -> ManagerProcess:
         """A manager of the user's, with this batch system."""
         prefix = [*self._server.as_user(prefix)]
-        return super().start(f"--batch={self._server.name}", *arguments, patch=patch, prefix=prefix)
+        batch = f"--batch={self._server.name}"
+        manager = super().start(batch, *arguments, patch=patch, prefix=prefix)
+        manager.patience = PATIENCE
+        return manager
