@@ -14,9 +14,11 @@ from bookkeeping import Bookkeeping, bookkeeping
 from desks import Office, end_well, wait
 
 from production.errors import Interrupted
+from production.manager import loop
 from production.manager.loop import Manager
 from production.model import JobState
-from production.store import requests
+from production.store import interventions, requests
+from production.store.choice import RunChoice
 from production.store.connection import Database
 from production.store.identity import this_process
 from production.store.requests import Answer
@@ -50,13 +52,13 @@ class Colleague:
 
     def ask(self, verb: str, argument: str = "") -> Answer:
         """Ask the manager, and wait for what it says."""
-        managers = self._until(lambda: requests.at_work(self.db, self.office.production.id))
+        managers = self.until(lambda: requests.at_work(self.db, self.office.production.id))
         (asked,) = requests.ask(self.db, managers, verb, argument, this_process())
-        return self._until(lambda: requests.answers(self.db, [asked]))[asked]
+        return self.until(lambda: requests.answers(self.db, [asked]))[asked]
 
     def until_submitted(self, jobs: int) -> None:
         """Wait until so many jobs have been submitted."""
-        self._until(lambda: len(self.office.batch.submitted) >= jobs)
+        self.until(lambda: len(self.office.batch.submitted) >= jobs)
 
     def let_all_end(self) -> None:
         """Have all jobs end well, now and from now on."""
@@ -68,7 +70,8 @@ class Colleague:
                 if not (job.spool / "record").exists():
                     end_well(job)
 
-    def _until(self, look: Callable[[], T]) -> T:
+    def until(self, look: Callable[[], T]) -> T:
+        """Wait for what ``look`` finds."""
         deadline = time.monotonic() + LONGEST
         while not (found := look()):
             assert time.monotonic() < deadline
@@ -110,7 +113,7 @@ def test_a_pause_and_its_end(office: Office) -> None:
         assert colleague.ask("pause") == Answer(True, "Paused: nothing new is begun; 3 jobs go on")
         colleague.let_all_end()
         books = colleague.db
-        colleague._until(
+        colleague.until(
             lambda: books.rows("SELECT 1 FROM run WHERE status = 'F' LIMIT 1 OFFSET 2")
         )
         time.sleep(0.1)
@@ -220,6 +223,27 @@ def test_a_manager_that_is_to_die_rolls_back(office: Office) -> None:
     assert ended.value.exit_code == 143
     assert len(office.batch.cancelled) == 3
     assert office.books.cell("SELECT count(*) FROM run WHERE status = 'N'") == len(RUNS)
+
+
+def test_a_run_that_somebody_gives_back_does_not_stay(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "REPAIR_EVERY", 0.1)
+    whose = "SELECT run FROM run WHERE status = 'C' ORDER BY run DESC LIMIT 1"
+
+    def story(colleague: Colleague) -> None:
+        colleague.until_submitted(3)
+        run = colleague.until(lambda: colleague.db.rows(whose))[0][0]  # waits for a job's end
+        (asked,) = interventions.release(
+            colleague.db, office.production, RunChoice(runs=(run,)), this_process()
+        )
+        assert asked.released
+        colleague.until(lambda: any(f"Run {run} was " in said for said in office.said.messages))
+        colleague.let_all_end()
+
+    beside(office, story)
+    assert office.books.cell("SELECT count(*) FROM run WHERE status = 'F'") == len(RUNS)
+    assert office.books.cell("SELECT count(*) FROM attempt WHERE outcome = 'rolled back'") == 1
 
 
 def test_who_asked_for_what_is_kept(office: Office) -> None:

@@ -28,7 +28,7 @@ from production.store.identity import this_process
 from production.store.runs import RunStore
 from production.view.base import Snapshot, tell_of_waits
 
-REPAIR_EVERY = 30.0  # seconds between looks for dead managers
+REPAIR_EVERY = 30.0  # seconds between looks at what is held by whom
 SNAPSHOT_EVERY = 1.0  # seconds
 
 
@@ -93,6 +93,7 @@ class Manager:
         if self._is_due("beat", min(desk.settings.lease / 3, 60.0)):
             self._beat()
         if self._is_due("repair", max(REPAIR_EVERY, desk.settings.pause)):
+            recovery.let_go_of_lost(desk)
             recovery.repair(desk)
         if self._is_due("cycle", desk.settings.pause):
             self._steering.look()

@@ -207,7 +207,10 @@ def leave(desk: Desk) -> None:
 
 
 def let_go_of_lost(desk: Desk) -> None:
-    """After a long stop (SIGSTOP, a suspended host) others may have taken runs over."""
+    """Others may have taken runs over after a long stop (SIGSTOP, a suspended host).
+
+    And people give runs back, which do not wait until something is to be written about them.
+    """
     held = {claim.run: claim.token for claim in desk.store.held()}
     for work in list(desk.works.values()):
         if held.get(work.run) != work.claim.token:
