@@ -113,9 +113,7 @@ def test_a_pause_and_its_end(office: Office) -> None:
         assert colleague.ask("pause") == Answer(True, "Paused: nothing new is begun; 3 jobs go on")
         colleague.let_all_end()
         books = colleague.db
-        colleague.until(
-            lambda: books.rows("SELECT 1 FROM run WHERE status = 'F' LIMIT 1 OFFSET 2")
-        )
+        colleague.until(lambda: books.rows("SELECT 1 FROM run WHERE status = 'F' LIMIT 1 OFFSET 2"))
         time.sleep(0.1)
         assert len(office.batch.submitted) == 3
         assert colleague.ask("resume") == Answer(True, "Resumed")
