@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from experiment import Experiment, experiment
+from job_orders import until
 from terminal import Terminal
 
 pytestmark = pytest.mark.slow
@@ -154,6 +155,7 @@ def test_an_onlooker_sees_and_asks_for_the_same(lab: Experiment) -> None:
     assert terminal.end_by("q") == 0
     lab.let_go("payload")
     assert manager.wait() == 0
+    until_the_menus_commands_have_ended(lab)
     lab.check_all_finished()
 
 
@@ -241,7 +243,13 @@ def test_a_manager_takes_every_request_of_its_own_menu(lab: Experiment) -> None:
     lab.let_go("payload")
     assert terminal.wait() == 0
     assert lab.statuses() == "NFNNNN"
+    until_the_menus_commands_have_ended(lab)
     lab.check_nothing_under_way()
+
+
+def until_the_menus_commands_have_ended(lab: Experiment) -> None:
+    """They may do so a moment after the manager that they were about."""
+    until(lambda: lab.processes() == [])
 
 
 def show_only(terminal: Terminal, run: int) -> None:
@@ -261,6 +269,7 @@ def test_jobs_are_left_and_killed_from_the_menu(lab: Experiment) -> None:
     choose(terminal, "Kill: cancel the jobs, roll back", "Yes")
     assert terminal.wait() == 128 + signal.SIGTERM
     assert lab.statuses() == "NNNNNN"
+    until_the_menus_commands_have_ended(lab)
     lab.check_nothing_under_way()
 
 
@@ -325,6 +334,7 @@ def test_jobs_go_on_while_a_menu_is_open(lab: Experiment) -> None:
     lab.let_go("payload.6")
     assert terminal.wait() == 0
     assert terminal.shows("Nothing left to do here. count_v1: 6 F")
+    until_the_menus_commands_have_ended(lab)
     lab.check_all_finished()
 
 
