@@ -15,6 +15,7 @@ from typing import Any
 import paramiko
 import pexpect
 import pytest
+from job_orders import until
 from network.needs import NoFilesystemError
 from ssh_server import USER, SshServer, ssh_server
 
@@ -103,6 +104,12 @@ def me(server: SshServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pe
     return Person(server, tmp_path / "home")
 
 
+def listens(where: Path) -> bool:
+    """Whether somebody does; the socket is there a moment before."""
+    with socket.socket(socket.AF_UNIX) as caller:
+        return caller.connect_ex(str(where)) == 0
+
+
 @contextmanager
 def agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *keys: Path) -> Iterator[None]:
     """A real one, which has the keys."""
@@ -113,8 +120,7 @@ def agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *keys: Path) -> Itera
     says.write_text(f"#!/bin/sh\necho {PASSPHRASE}\n")
     says.chmod(0o700)
     try:
-        while not where.exists():
-            assert process.poll() is None
+        until(lambda: listens(where))
         for key in keys:
             asking = {"SSH_ASKPASS": str(says), "SSH_ASKPASS_REQUIRE": "force"}
             subprocess.run(["ssh-add", "-q", key], env={**os.environ, **asking}, check=True)
