@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import types
@@ -167,6 +168,16 @@ def test_each_element_runs_its_own_job(workshop: Workshop) -> None:
     assert "this is 3\n" in orders[2].stdout.read_text()
     assert read_record(orders[1].spool) is None
     assert read_record(orders[2].spool) is not None
+
+
+def test_a_job_that_is_started_again_after_its_end_leaves_nothing(workshop: Workshop) -> None:
+    """As SLURM may do when slurmctld was killed: the spool goes when the attempt is settled."""
+    order = workshop.order()
+    shutil.rmtree(order.spool)
+    script = Together((order,)).script("$INDEX")
+    assert subprocess.run(["bash", "-c", script], check=False, timeout=60).returncode == 98
+    assert not order.stdout.exists()
+    assert not order.stderr.exists()
 
 
 def test_a_path_may_hold_anything(tmp_path: Path) -> None:

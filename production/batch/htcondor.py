@@ -29,7 +29,7 @@ from production.batch.condor_output import (
     parse_history,
     parse_queue,
 )
-from production.batch.together import Together
+from production.batch.together import Together, start_command
 from production.errors import (
     CommandError,
     ConfigurationError,
@@ -150,8 +150,7 @@ class HTCondorSystem(ClusterSystem):
         lines.append(f"+{JOB} = {_text(jobs.name)}")
         if jobs.is_array:
             lines.append(f"+{ARRAY} = True")
-        script = 'exec bash "$0" "$1" < /dev/null >> "$2" 2>> "$3"'
-        argv = " ".join(map(_word, ("-c", script, str(WRAPPER))))
+        argv = " ".join(map(_word, ("-c", start_command('"$0"'), str(WRAPPER))))
         lines.append(f'arguments = "{argv} $(files_$(ProcId))"')
         if words["event_log"] == "yes":
             lines.append(f"log = $(spool_$(ProcId))/{LOG}")

@@ -81,8 +81,17 @@ class Together:
             choice = f"case {index} in\n{cases}esac\n"
         else:
             choice = f"set -- {files[0]}\n"
-        run = f'exec bash {shlex.quote(str(WRAPPER))} "$1" < /dev/null >> "$2" 2>> "$3"\n'
-        return f"#!/usr/bin/env bash\n{prelude}{choice}{run}"
+        return f"#!/usr/bin/env bash\n{prelude}{choice}{start_command(shlex.quote(str(WRAPPER)))}\n"
+
+
+def start_command(wrapper: str) -> str:
+    """Shell text that starts a job: ``$1`` is its spool, ``$2`` and ``$3`` are its logs.
+
+    ``wrapper``: the shell's word for it.  A batch system whose server has crashed may start a job
+    again that it had forgotten to have started; when that one is settled it has no spool any more,
+    and shall not leave new logs behind.
+    """
+    return f'[ -d "$1" ] || exit 98; exec bash {wrapper} "$1" < /dev/null >> "$2" 2>> "$3"'
 
 
 def divide(jobs: Sequence[JobOrder], largest: int) -> Iterator[Together]:
