@@ -39,6 +39,12 @@ HOLDERS = f"""
     JOIN attempt a USING (production, run, attempt)
     WHERE r.status IN ('C', 'R') GROUP BY m.id, p.id
 """
+LAST = f"""
+    SELECT p.type, p.version, {LABEL} AS production, r.run, r.status, r.attempt, m.user, a.stop,
+           a.reason
+    FROM run r JOIN productions p ON p.id = r.production
+    LEFT JOIN attempt a USING (production, run, attempt) LEFT JOIN manager m ON m.id = a.manager
+"""
 DATASETS = """
     SELECT dataset, count(DISTINCT run) AS runs, min(run) AS first, max(run) AS last,
            count(DISTINCT tranche) AS tranches
@@ -150,6 +156,23 @@ def test_audit_finds_what_is_not_there(db: Database) -> None:
     sizes = [row for row in real[::3] if row["size"] != 1]
     told = [row for row in db.table("audit", EVERY_RUN, code=46) if row["finding"] == "size"]
     assert {row["path"] for row in told} == {row["path"] for row in sizes}
+
+
+def test_explain_says_of_each_run_what_is_recorded(db: Database) -> None:
+    """Where a run has come to its end the words are the bookkeeping's own."""
+    ends = {"F": "finished", "E": "attempts_used_up"}
+    for run in db.sql(LAST):
+        which = (f"--production={run['type']}", f"--version={run['version']}")
+        (first, *_) = db.table("explain", str(run["run"]), *which)
+        assert (first["run"], first["production"]) == (run["run"], run["production"])
+        assert (first["cause"] in ends.values()) == (run["status"] in ends)
+        if run["status"] in ends:
+            assert first["cause"] == ends[run["status"]]
+        if run["status"] == "F":
+            end = f"attempt {run['attempt']}, by {run['user']}, {run['stop'][:19]} UTC"
+            assert first["what"] == f"Run {run['run']} is finished: {end}"
+        elif run["status"] == "E":
+            assert run["reason"] in first["what"]
 
 
 # ------------------------------------------------------------------------------- the forms
