@@ -17,10 +17,11 @@ from production.errors import (
     ArchiveUnavailable,
     FileMissing,
     KeyLoginRefused,
+    NoSpaceLeft,
     TransferFailed,
     TransferStopped,
 )
-from production.staging import sftp
+from production.staging import sftp_reader
 from production.staging.archive import Archive, open_archive
 
 pytestmark = pytest.mark.slow
@@ -78,6 +79,21 @@ def test_a_file_arrives_and_progress_is_told(server: SshServer, target: Path) ->
     assert [path.name for path in target.parent.iterdir()] == [NAME]
 
 
+def test_a_transfer_that_breaks_off_here_is_no_harm_to_the_next(
+    server: SshServer, target: Path
+) -> None:
+    def full(done: int, _: int | None) -> None:
+        if done > 300_000:
+            raise OSError(28, "No space left on device")
+
+    archive = archive_of(server)
+    with pytest.raises(NoSpaceLeft):
+        archive.fetch(NAME, target, full, threading.Event())
+    assert not list(target.parent.iterdir())
+    assert fetch(archive, target) == SIZE
+    assert target.read_bytes() == CONTENTS
+
+
 @pytest.mark.parametrize("most", [5_000, 30_000, 100_000, 10_000_000])
 def test_a_server_may_send_less_at_once_than_it_is_asked_for(
     server: SshServer, target: Path, monkeypatch: pytest.MonkeyPatch, most: int
@@ -96,7 +112,7 @@ def test_a_server_may_send_less_at_once_than_it_is_asked_for(
             arguments = (handle, offset, min(length, most))
         return request(self, reader, kind, *arguments)
 
-    monkeypatch.setattr(sftp, "_REQUEST", max(sftp._REQUEST, most))
+    monkeypatch.setattr(sftp_reader, "_REQUEST", max(sftp_reader._REQUEST, most))
     monkeypatch.setattr(client, "_async_request", less)
     archive = archive_of(server)
     for _ in range(2):

@@ -7,10 +7,8 @@ entry for the host, is tried after all keys.
 from __future__ import annotations
 
 import stat
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from typing import Any
 
 import paramiko
 
@@ -22,16 +20,10 @@ from production.errors import (
 )
 from production.locations import fits
 from production.staging.archive import Facts, Look
-from production.staging.patience import GLANCE, patiently
+from production.staging.sftp_reader import AHEAD, PatientChannel, Reader
 from production.staging.ssh_connection import TROUBLE, connect, said
 
-# What a request asks for, in bytes: OpenSSH sends so much at once since 8.5, and others less, but
-# hardly less than the other.  Each request costs much the same, whatever comes.
-_REQUEST, _LEAST = 255 * 1024, 16 * 1024
-# Bytes that are asked for at a time: enough for a fast line with 10 ms of way, and no more, for all
-# that has come waits in memory.
-_AHEAD = 4 * 1024 * 1024
-_WINDOW = 2 * _AHEAD  # that the server may send before it is told to go on
+_WINDOW = 2 * AHEAD  # bytes that the server may send before it is told to go on
 _PACKET = 64 * 1024  # bytes; half as many packets where the server makes use of it
 
 
@@ -78,9 +70,9 @@ class SftpSession:
         channel = transport.open_session(
             window_size=_WINDOW, max_packet_size=_PACKET, timeout=timeout
         )
+        self._channel = PatientChannel(channel, timeout, lambda: self.look())
         channel.invoke_subsystem("sftp")
-        patient = _PatientChannel(channel, timeout, lambda: self.look())
-        self._sftp = paramiko.SFTPClient(patient)  # type: ignore[arg-type]
+        self._sftp = paramiko.SFTPClient(self._channel)  # type: ignore[arg-type]
 
     def enter(self, directory: str) -> None:
         """Go to the directory; raises OSError."""
@@ -112,13 +104,11 @@ class SftpSession:
             source = self._sftp.open(file, "rb")
         try:
             with self._troubles(file):
-                reader = _Reader(self._sftp, source.handle, offset, source.stat().st_size or 0)
-            while True:
-                with self._troubles(file):
-                    block = reader.read()
-                if not block:
-                    return
-                yield block
+                size = source.stat().st_size or 0
+                yield from Reader(self._sftp, self._channel, source.handle, offset, size).blocks()
+        except BaseException:
+            self.close()  # there may be the rest of an answer in it
+            raise
         finally:
             with suppress(*TROUBLE):
                 source.close()
@@ -142,87 +132,3 @@ class SftpSession:
             raise
         except TROUBLE as error:
             raise TransferFailed(file=file, host=self.host, what=said(error)) from None
-
-
-class _Reader:
-    """Reads a file with many requests under way.
-
-    paramiko's own way to do that, ``prefetch``, sleeps between requests, takes a moment in which
-    nothing is under way for the end, goes on one by one from there, and keeps in memory whatever it
-    had asked for (github.com/paramiko/paramiko/issues/2455).  So this does with the client what
-    ``SFTPFile`` does, but for the threads.
-    """
-
-    def __init__(self, client: paramiko.SFTPClient, handle: object, offset: int, size: int) -> None:
-        self._client: Any = client
-        self._handle = handle
-        self._next = offset  # what is asked for next
-        self._size = size
-        self._asked: deque[tuple[int, int, int]] = deque()  # number, offset, bytes; in order
-        self._answers: dict[int, tuple[int, paramiko.Message]] = {}
-        self._length = _REQUEST  # bytes that the server sends at once
-
-    def read(self) -> bytes:
-        """The next bytes; none at the end."""
-        while not self._asked or (
-            self._next <= self._size and len(self._asked) * self._length < _AHEAD
-        ):
-            self._asked.append(self._ask(self._next, self._length))
-            self._next += self._length
-        number, offset, length = self._asked.popleft()
-        data = self._answer(number)
-        if data and len(data) < length:
-            rest = self._ask(offset + len(data), length - len(data))
-            self._asked.appendleft(rest)
-            if offset + length <= self._size:
-                self._length = max(_LEAST, min(self._length, len(data)))
-        return data
-
-    def _ask(self, offset: int, length: int) -> tuple[int, int, int]:
-        where = paramiko.sftp.int64(offset)
-        number = self._client._async_request(
-            self, paramiko.sftp.CMD_READ, self._handle, where, length
-        )
-        return number, offset, length
-
-    def _async_response(self, kind: int, message: paramiko.Message, number: int) -> None:
-        """Called by the client with an answer."""
-        self._answers[number] = kind, message
-
-    def _answer(self, number: int) -> bytes:
-        while number not in self._answers:
-            self._client._read_response()
-        kind, message = self._answers.pop(number)
-        if kind != paramiko.sftp.CMD_STATUS:
-            return message.get_string()
-        try:
-            self._client._convert_status(message)
-        except EOFError:  # of the file; when the connection ends that is another error
-            return b""
-        raise ValueError("the server answers a request for data with no data")
-
-
-class _PatientChannel:
-    """What SFTPClient needs of a channel; all waiting looks around, and ends with the time-out."""
-
-    def __init__(self, channel: paramiko.Channel, timeout: float, look: Look) -> None:
-        channel.settimeout(GLANCE)
-        self._channel = channel
-        self._timeout = timeout
-        self._look = look
-
-    def recv(self, count: int) -> bytes:
-        """As a socket's."""
-        return patiently(lambda: self._channel.recv(count), self._timeout, self._look)
-
-    def send(self, data: bytes) -> int:
-        """As a socket's."""
-        return patiently(lambda: self._channel.send(data), self._timeout, self._look)
-
-    def close(self) -> None:
-        """As a socket's."""
-        self._channel.close()
-
-    def get_name(self) -> str:
-        """What the log calls it."""
-        return self._channel.get_name()
