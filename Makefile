@@ -1,4 +1,4 @@
-# make demo       the whole product at work on real detector data, in about a minute
+# make demo       the whole product at work on real detector data, in about two minutes
 # make test       everything that is tested; what CI runs
 # make test-fast  the tests that need no servers and no waiting
 # make test-cluster  productions through real batch systems; as root on a Debian machine

@@ -1,5 +1,5 @@
 """``python -m production`` is the ``production`` command."""
 
-from production.cli import main
+from production.begin import main
 
 raise SystemExit(main())

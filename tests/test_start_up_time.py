@@ -16,6 +16,7 @@ PROJECT = Path(__file__).parent.parent
 # All of our modules that an answer to --help may need.
 OURS = {
     "production",
+    "production.begin",
     "production.cli",
     "production.cli.examples",
     "production.cli.parser",
