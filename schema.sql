@@ -6,7 +6,8 @@
 --   datasets ──────┐                          which runs exist, and what they are
 --   productions ───┼──< run ──< attempt ──< output
 --   manager ───────┘             │
---   modules ─────────────────────┘
+--   modules ─────────────────────┤
+--   place ──< input ─────────────┘
 --
 -- For each production a view `<type>_v<version>` shows one row a run in the shape that people
 -- know; production/store/views.py makes it, since its columns depend on the recipe's outputs.
@@ -17,7 +18,7 @@
 -- Rollback journal only: WAL does not work on network filesystems (sqlite.org/wal.html).
 
 PRAGMA application_id = 0x50524d47;  -- 'PRMG'
-PRAGMA user_version = 3;             -- the schema's version; production/store/migrations.py
+PRAGMA user_version = 4;             -- the schema's version; production/store/migrations.py
 
 -- Facts about this file: `uuid` tells two databases apart in job names and spool directories.
 CREATE TABLE meta (
@@ -194,6 +195,7 @@ CREATE TABLE attempt (
     job_stop    TEXT GENERATED ALWAYS AS (CASE typeof(job_stop_us) WHEN 'integer' THEN
         datetime(job_stop_us / 1000000, 'unixepoch') || printf('.%06d', job_stop_us % 1000000)
         ELSE job_stop_us END) VIRTUAL,
+    inputs      INTEGER REFERENCES attempt (id),  -- which list in table input; NULL: none
     UNIQUE (production, run, attempt),
     FOREIGN KEY (production, run) REFERENCES run (production, run)
 );
@@ -206,6 +208,28 @@ CREATE TRIGGER attempt_is_kept BEFORE DELETE ON attempt
 BEGIN
     SELECT RAISE(ABORT, 'attempts are history and are kept');
 END;
+
+-- Where input files have come from: URLs without a login, once each.
+CREATE TABLE place (
+    id  INTEGER PRIMARY KEY,
+    url TEXT NOT NULL UNIQUE
+);
+
+-- The files from archives that attempts have read, recorded before the job is submitted.  Attempts
+-- at a run that have read the same, in whichever productions, share a list.
+CREATE TABLE input (
+    list      INTEGER NOT NULL REFERENCES attempt (id),  -- the first attempt that has read them
+    name      TEXT    NOT NULL,      -- the recipe's name for it: raw
+    file      TEXT    NOT NULL,      -- relative to the place
+    size      INTEGER NOT NULL,      -- bytes
+    place     INTEGER REFERENCES place (id),  -- NULL: not known, as another manager fetched it
+    kind_code INTEGER CHECK (kind_code IN (0, 1, 2, 3, 4)),  -- see kind
+    digest    BLOB,                  -- of what has come; NULL: the archive told none to compare
+    kind      TEXT GENERATED ALWAYS AS (CASE kind_code WHEN 0 THEN 'sha256' WHEN 1 THEN 'sha1'
+        WHEN 2 THEN 'md5' WHEN 3 THEN 'adler32' WHEN 4 THEN 'crc32' END) VIRTUAL,
+    checksum  TEXT GENERATED ALWAYS AS (nullif(lower(hex(digest)), '')) VIRTUAL,
+    PRIMARY KEY (list, name, file)
+) WITHOUT ROWID;
 
 -- The outputs of a finished attempt, recorded only after they exist.
 CREATE TABLE output (

@@ -12,7 +12,9 @@ of one UPDATE on the same disk, between any two of those above; a bare INSERT of
 start of Python with what any command must import.
 
 The bytes are those of all pages in use, so that each run has its share of the indices and of what
-is derived.  Paths are not counted: those that were handed to the store.
+is derived.  Paths are not counted: those that were handed to the store.  Neither is, but shown
+beside, what is stored once for all productions of a run: its labels, and what its raw file was,
+with place and SHA-256 (for which SQLite must have ``dbstat``, as Debian's has).
 
 The aims are those of AIMS.  Exits with 1 when one is missed, and the figure is more than SLOW times
 its floor as well: else the machine is slow, or others use it.
@@ -21,6 +23,7 @@ its floor as well: else the machine is slow, or others use it.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
 import signal
 import sqlite3
@@ -41,8 +44,10 @@ sys.path.insert(0, str(PROJECT))
 
 from production.manager.paths import Paths  # noqa: E402 - the path comes first
 from production.model import (  # noqa: E402
+    Checksum,
     Claim,
     Finished,
+    InputFile,
     Intended,
     JobRecord,
     OutputFile,
@@ -71,6 +76,7 @@ FILL = (0.0, 0.1, 0.5, 0.9, 0.999)
 TRANCHES = 5  # of each dataset
 BLOCK = 1500  # runs at a time when filling
 DATA = Path("/gpfs/home/quirk_j/data")  # where the files would be
+PLACE = "ftp://archivftp.psi.ch/mu2e/run2013"  # of the raw files
 MODULES = "".join(f"module{number} parameter={number}\n" for number in range(200))
 NOTHING = 'name = "nothing"\n[job]\nscript = "nothing.sh"\n'  # a recipe for real jobs
 JOBS = 30  # that the real manager does
@@ -177,6 +183,12 @@ class Bookkeeping:
         )
         return int((pages - free) * size)
 
+    def bytes_of_inputs(self) -> tuple[int, int]:
+        """Of what raw files were, besides their names, and how many runs have one."""
+        (pages,) = self.db.rows("SELECT sum(pgsize) FROM dbstat WHERE name = 'input'")
+        (input_,) = self.db.rows("SELECT count(DISTINCT list), sum(length(file)) FROM input")
+        return int(pages[0] - input_[1]), int(input_[0])
+
     def filters(self) -> dict[str, RunFilter]:
         """What managers ask for; the last dataset and tranche are far down in any list."""
         name = self.names[-1]
@@ -203,7 +215,14 @@ class Worker:
     def intended(self, claim: Claim) -> Intended:
         """Its job is about to be submitted."""
         out, err = self._paths.logs(claim)
-        return Intended(claim, "slurm", self._paths.spool(claim), MODULES, out, err)
+        spool, files = self._paths.spool(claim), self._raw_files(claim.run)
+        return Intended(claim, "slurm", spool, MODULES, out, err, files)
+
+    def _raw_files(self, run: int) -> tuple[InputFile, ...]:
+        if not self._paths.recipe.archive_inputs:
+            return ()
+        checksum = Checksum("sha256", hashlib.sha256(str(run).encode()).hexdigest())
+        return (InputFile("raw", f"run{run:05}.mid", 1_000_000_007 + run, PLACE, checksum),)
 
     def submitted(self, claim: Claim) -> Submitted:
         """It is in the queue."""
@@ -232,7 +251,8 @@ class Worker:
     def _path_bytes(self, claim: Claim) -> int:
         outputs = (plan.final for plan in self._paths.outputs(claim))
         paths = (self._paths.spool(claim), *outputs, *self._paths.final_logs(claim))
-        return sum(len(str(path)) for path in paths)
+        names = (file.file for file in self._raw_files(claim.run))
+        return sum(len(str(path)) for path in (*paths, *names))
 
     def count(self, claims: Sequence[Claim]) -> None:
         """They are finished."""
@@ -385,11 +405,17 @@ def measure(directory: Path, options: argparse.Namespace, table: Table) -> None:
 
     each, paths = (empty - labels) / books.runs / len(made), books.path_bytes / books.filled
     whole = each + books.growth / books.filled
+    inputs, runs = books.bytes_of_inputs()
     table.add("bytes of the labels of a run", None, labels / books.runs, None, "B")
+    table.add(
+        "bytes of what a run's raw file was, besides its name", None, inputs / runs, None, "B"
+    )
     table.add("bytes a run and production, untouched", None, each, None, "B")
     table.add("bytes a run and production, finished", None, whole, None, "B")
     table.add("... of which paths", None, paths, None, "B")
-    table.add("... of which all besides", "bytes a run", whole - paths, None, "B")
+    once = inputs / books.filled
+    table.add("... of which what raw files were", None, once, None, "B")
+    table.add("... of which all besides", "bytes a run", whole - paths - once, None, "B")
 
     database = f"--database={books.path}"
     pairs = [

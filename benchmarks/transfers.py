@@ -53,7 +53,8 @@ def fetch(url: str, target: Path, count: int, at_a_time: int) -> None:
     begin, worked = time.monotonic(), processor_time(resource.RUSAGE_SELF)
 
     def bring(name: str) -> int:
-        return archive.fetch(name, target / name, lambda _, __: None, threading.Event())
+        came = archive.fetch(name, target / name, lambda _, __: None, threading.Event())
+        return came.size
 
     with ThreadPoolExecutor(at_a_time) as pool:
         sum(pool.map(bring, names(count)))

@@ -14,6 +14,7 @@ from enum import IntEnum, StrEnum
 from pathlib import Path
 
 DEFAULT_QUALITY = "gold"
+ANY_QUALITY = "any"  # as people write that quality does not matter
 
 
 class Status(StrEnum):
@@ -159,6 +160,9 @@ class JobRecord:
     outputs: tuple[OutputFile, ...]
 
 
+CHECKSUM_KINDS = ("sha256", "sha1", "md5", "adler32", "crc32")  # the best first
+
+
 @dataclass(frozen=True)
 class OutputFile:
     """A file that exists: where, how many bytes, and what is in it."""
@@ -167,6 +171,25 @@ class OutputFile:
     path: Path
     size: int
     sha256: str
+
+
+@dataclass(frozen=True)
+class Checksum:
+    """What tells whether a file is the one that it should be."""
+
+    kind: str  # one of CHECKSUM_KINDS
+    value: str  # hexadecimal, small letters
+
+
+@dataclass(frozen=True)
+class InputFile:
+    """A file from an archive that an attempt reads, as far as it is known."""
+
+    name: str  # the recipe's name for it
+    file: str  # relative to the place
+    size: int  # bytes
+    place: str | None = None  # URL without a login; None: another manager has fetched it
+    checksum: Checksum | None = None  # None: the archive told none
 
 
 @dataclass(frozen=True)
@@ -268,6 +291,7 @@ class Intended:
     modules: str | None  # text
     olog: Path
     elog: Path
+    inputs: tuple[InputFile, ...] = ()  # from archives
 
 
 @dataclass(frozen=True)

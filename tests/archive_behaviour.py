@@ -33,7 +33,7 @@ def put(server: Server, contents: bytes = CONTENTS, time: int = 1_500_000_000) -
 
 def fetch(archive: Archive, target: Path, name: str = NAME) -> int:
     """Bring a file."""
-    return archive.fetch(name, target, lambda _, __: None, threading.Event())
+    return archive.fetch(name, target, lambda _, __: None, threading.Event()).size
 
 
 def write_netrc(path: Path, server: Server, password: str = "") -> None:

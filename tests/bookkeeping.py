@@ -15,9 +15,11 @@ from typing import Any
 
 from production.model import (
     Change,
+    Checksum,
     Claim,
     Failed,
     Finished,
+    InputFile,
     Intended,
     JobRecord,
     OutputFile,
@@ -41,7 +43,7 @@ GOLD = RunFilter()
 OUTPUTS = {"alcapana": ("tree", "hist", "odb"), "rootana": ("out",)}
 TABLES = (
     *("meta", "datasets", "productions", "manager", "request", "modules"),
-    *("lawful_change", "run", "attempt", "output", "unclaimed", "tally"),
+    *("lawful_change", "run", "attempt", "output", "unclaimed", "tally", "place", "input"),
 )
 
 Row = tuple[Any, ...]
@@ -149,6 +151,19 @@ def check_sound(books: Bookkeeping) -> None:
         WHERE status = 'F' AND coalesce(outcome, '') <> 'finished'
         """
     )
+    # A list of inputs is that of its first attempt, and is read by attempts at that run only; no
+    # list and no place is there for nothing.
+    assert not books.rows(
+        """
+        SELECT a.id FROM attempt a LEFT JOIN attempt f ON f.id = a.inputs
+        WHERE a.inputs IS NOT NULL AND (f.run <> a.run OR f.inputs <> f.id OR NOT EXISTS
+              (SELECT 1 FROM input WHERE list = a.inputs))
+        """
+    )
+    assert not books.rows(
+        "SELECT list FROM input i JOIN attempt a ON a.id = i.list WHERE a.inputs IS NOT i.list"
+    )
+    assert not books.rows("SELECT url FROM place WHERE id NOT IN (SELECT place FROM input)")
 
 
 # --------------------------------------------------------------------------- changes of a run
@@ -164,8 +179,18 @@ def status_of(store: RunStore, claim: Claim) -> Status:
 
 def intended(claim: Claim, modules: str | None = "PlotMass\n", **paths: Path) -> Intended:
     spool = Path(f"/spool/run{claim.run}.a{claim.attempt}.t{claim.token}")
-    logs = {"olog": spool / "out", "elog": spool / "err", **paths}
-    return Intended(claim, "local", spool, modules, **logs)
+    olog, elog = paths.get("olog", spool / "out"), paths.get("elog", spool / "err")
+    return Intended(claim, "local", spool, modules, olog, elog, raw_files(claim.run))
+
+
+def raw_files(run: int) -> tuple[InputFile, ...]:
+    """What is read of a run: of the last two files it is not known what they should be."""
+    place, md5 = "ftp://archive.example/mu2e", Checksum("md5", f"{run:032x}")
+    return (
+        InputFile("raw", f"run{run:05d}.mid", 200_000_000 + run, place, md5),
+        InputFile("slow", f"slow/run{run:05d}.gz", 5000 + run, place),
+        InputFile("slow", f"slow/run{run:05d}.txt", 0),
+    )
 
 
 def submitted(claim: Claim) -> Submitted:

@@ -32,7 +32,7 @@ from production.model import (
     Usage,
 )
 from production.recipe.load import parse_recipe
-from production.staging.archive import Progress
+from production.staging.archive import Arrived, Progress
 from production.staging.places import Places
 from production.store import productions
 from production.store.productions import NewProduction
@@ -141,10 +141,10 @@ class Archive:
     def names(self, pattern: str) -> list[str]:
         return []
 
-    def fetch(self, file: str, target: Path, progress: Progress, stop: threading.Event) -> int:
+    def fetch(self, file: str, target: Path, progress: Progress, stop: threading.Event) -> Arrived:
         if self.trouble is not None:
             raise self.trouble
-        return target.write_bytes(b"raw")
+        return Arrived(target.write_bytes(b"raw"))
 
 
 class Probe:

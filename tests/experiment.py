@@ -396,6 +396,10 @@ class Experiment:
             assert Path(str(elog)).exists()
         for run in self.runs:
             assert self.outcomes(run).count("finished") == 1
+        assert self.rows(
+            "SELECT run, file, size FROM attempt LEFT JOIN input ON list = inputs "
+            "WHERE outcome = 'finished' ORDER BY run"
+        ) == [(run, self.raw(run).name, self.raw(run).stat().st_size) for run in self.runs]
         begun = self.ledger("begin")
         assert len(begun) == len(set(begun)), "an attempt ran twice"
         assert self.rows("SELECT count(*) FROM productions WHERE stop IS NULL") == [(0,)]

@@ -193,7 +193,10 @@ def test_the_text_has_one_row_a_line_in_order(books: Bookkeeping) -> None:
     count = sum(
         books.cell(f"SELECT count(*) FROM {table}")
         for table in ("meta", "datasets", "productions", "manager", "modules", "lawful_change")
-    ) + sum(books.cell(f"SELECT count(*) FROM {table}") for table in ("run", "attempt", "output"))
+    ) + sum(
+        books.cell(f"SELECT count(*) FROM {table}")
+        for table in ("run", "attempt", "output", "place", "input")
+    )
     assert len(rows) == count
     runs = [line for line in rows if line.startswith('INSERT INTO "run" ')]
     assert runs[0].startswith('INSERT INTO "run" VALUES(1,1,\'')

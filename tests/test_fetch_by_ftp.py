@@ -61,7 +61,7 @@ def fetch(
 ) -> int:
     if isinstance(archive, TapeArchive):
         archive = open_archive(archive.url)
-    return archive.fetch(name, target, lambda _, __: None, stop or threading.Event())
+    return archive.fetch(name, target, lambda _, __: None, stop or threading.Event()).size
 
 
 def left_behind(target: Path) -> list[str]:

@@ -36,7 +36,7 @@ def fetch(url: str, target: Path, name: str = NAME, stop: threading.Event | None
     archive = open_archive(url)
     archive.check()
     archive.stage([name])
-    return archive.fetch(name, target, lambda _, __: None, stop or threading.Event())
+    return archive.fetch(name, target, lambda _, __: None, stop or threading.Event()).size
 
 
 @pytest.mark.parametrize("way", ["", "?link=copy", "?link=hard", "?link=symbolic"])

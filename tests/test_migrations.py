@@ -32,6 +32,7 @@ from production.errors import (
     DatabaseTrouble,
     NotADatabase,
 )
+from production.store import productions, trace
 from production.store.connection import APPLICATION_ID, SCHEMA_VERSION, Database, utc_text
 from production.store.migrations import MIGRATIONS, SCHEMA, create, migrate, statements
 from production.store.views import view_statements
@@ -185,6 +186,9 @@ CREATOR = f"""{KILLED}
 MIGRATOR = f"""{KILLED}
     print(*migrations.migrate(path, {STEPS!r}), steps)
 """
+MIGRATOR_NOW = f"""{KILLED}
+    print(*migrations.migrate(path), steps)
+"""
 
 
 def started(code: str, path: Path, last: int = 0) -> subprocess.Popen[str]:
@@ -318,6 +322,63 @@ def test_what_an_older_database_held_reads_the_same_afterwards(tmp_path: Path) -
         session.execute("UPDATE alcapana_v1 SET status = 'N' WHERE run = 3")
         ((stop,),) = session.execute("SELECT stop FROM attempt WHERE run = 3")
         assert utc_text(time.time() - 60) < stop < utc_text(time.time() + 60)
+
+
+@pytest.fixture
+def third(tmp_path: Path) -> Path:
+    """A database of version 3 with two thousand finished runs."""
+    path = tmp_path / "third.db"
+    numbers = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2000) "
+    filled = f"""
+        INSERT INTO productions (id, type, version, software) VALUES (1, 'alcapana', 1, 'v5');
+        INSERT INTO manager (id, user) VALUES (1, 'anna');
+        {numbers} INSERT INTO run (production, run, status, attempt) SELECT 1, i, 'F', 1 FROM n;
+        {numbers} INSERT INTO attempt (production, run, attempt, manager, outcome_code, claimed_us)
+            SELECT 1, i, 1, 1, 0, i * 1000000 FROM n;
+        {numbers} INSERT INTO output (attempt, name, path, size, digest)
+            SELECT i, 'tree', '/tree' || i, i, zeroblob(32) FROM n;
+    """
+    with closing(sqlite3.connect(path)) as session:
+        session.executescript((PROJECT / "tests" / "data" / "schema_v3.sql").read_text())
+        session.executescript(f"BEGIN; {filled} COMMIT;")
+        for statement in view_statements("alcapana_v1", 1, ["tree"]):
+            session.execute(statement)
+    return path
+
+
+def answers(path: Path) -> list[object]:
+    with closing(sqlite3.connect(path)) as session:
+        return [session.execute(question).fetchall() for question in QUESTIONS]
+
+
+def test_of_attempts_before_the_fourth_version_no_inputs_are_known(third: Path) -> None:
+    before = answers(third)
+    assert migrate(third) == (3, SCHEMA_VERSION)
+    assert answers(third) == before
+    with Database(third) as db:
+        production = productions.find(db, "alcapana")
+        made = trace.of_run(db, production, 77)
+        assert (made.inputs, len(made.outputs)) == ((), 1)
+        assert db.rows("PRAGMA integrity_check")[0][0] == "ok"
+        assert not db.rows("PRAGMA foreign_key_check")
+
+
+@pytest.mark.slow
+def test_killed_on_the_way_to_the_fourth_version_it_is_the_third(third: Path) -> None:
+    before = schema(third), answers(third)
+    for last in (1, 100, 1000, 3000):
+        process = started(MIGRATOR_NOW, third, last)
+        with processes([process]):
+            tell(process)
+            assert process.wait(timeout=60) == -signal.SIGKILL
+        assert (schema(third), answers(third)) == before
+    process = started(MIGRATOR_NOW, third)
+    with processes([process]):
+        tell(process)
+        found, newest, steps = answer(process).split()
+    assert (int(found), int(newest)) == (3, SCHEMA_VERSION)
+    assert int(steps) > 3000  # so each of these kills came before the end
+    assert answers(third) == before[1]
 
 
 def test_what_is_up_to_date_stays_as_it_is(books: Bookkeeping) -> None:

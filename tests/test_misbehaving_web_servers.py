@@ -168,7 +168,7 @@ def target(tmp_path: Path) -> Path:
 
 
 def fetch(archive: Archive, target: Path, name: str = NAME) -> int:
-    return archive.fetch(name, target, lambda _, __: None, threading.Event())
+    return archive.fetch(name, target, lambda _, __: None, threading.Event()).size
 
 
 def is_right(path: Path) -> bool:

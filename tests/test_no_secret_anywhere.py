@@ -94,6 +94,7 @@ def test_a_whole_production_tells_it_to_nobody(kind: Kind | None, tmp_path: Path
         e.let_go("payload")
         assert manager.wait() == 40, manager.said  # one run has failed
         assert e.statuses() == "EFF"
+        assert e.rows("SELECT url FROM place") == [(server.url,)]
         assert holding(secrets, files_of(e)) == own
 
 

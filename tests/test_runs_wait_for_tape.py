@@ -15,7 +15,7 @@ from desks import Archive, Office
 from production.errors import ArchiveUnavailable, NotOnDisk, TransferError
 from production.manager.intake import Intake
 from production.manager.work import Phase
-from production.staging.archive import Progress
+from production.staging.archive import Arrived, Progress
 from production.staging.places import Places
 
 pytestmark = pytest.mark.slow
@@ -49,7 +49,7 @@ class Tapes(Archive):
         on_tape = self.on_tape if self.tells else set()  # as it is at one moment
         return {file: self._trouble(file, on_tape) for file in files}
 
-    def fetch(self, file: str, target: Path, progress: Progress, stop: threading.Event) -> int:
+    def fetch(self, file: str, target: Path, progress: Progress, stop: threading.Event) -> Arrived:
         self._up()
         if trouble := self._trouble(file, self.on_tape):
             raise trouble

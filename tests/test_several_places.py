@@ -56,8 +56,9 @@ def places(*urls: str) -> Places:
 
 def fetch(places: Places, target: Path) -> str:
     file = places.of_run(USUAL, 2091)
-    size = places.fetch(file, target, lambda _, __: None, threading.Event())
-    assert size == target.stat().st_size
+    source, came = places.fetch(file, target, lambda _, __: None, threading.Event())
+    assert source in file
+    assert came.size == target.stat().st_size
     return target.read_text()
 
 

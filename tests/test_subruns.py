@@ -15,6 +15,7 @@ from ssh_server import ssh_server
 from production.errors import FileMissing, NotOnDisk, RecipeError, TransferFailed
 from production.locations import fits, in_natural_order, parse_locations
 from production.manager import inputs
+from production.model import InputFile
 from production.recipe.load import parse_recipe
 from production.recipe.model import Files
 from production.staging.archive import open_archive
@@ -133,16 +134,22 @@ def test_all_come_from_the_first_place_that_has_any(server: TapeArchive, tmp_pat
     one = inputs.Wanted("raw", both.of_run(PATTERN, 2091), is_pattern=True)
     target = tmp_path / "raw"
     fetching = Fetching(tmp_path / "fetching")
+    known: dict[Path, InputFile] = {}
     got = inputs.fetch(
-        both, [one], None, target, "me", fetching, lambda *_: None, threading.Event()
+        both, [one], None, target, "me", fetching, lambda *_: None, threading.Event(), known
     )
-    assert got == {"raw": Files(target / "raw" / name for name in SUBRUNS)}
+    assert got.paths == {"raw": Files(target / "raw" / name for name in SUBRUNS)}
+    came = [InputFile("raw", name, len(name), server.url) for name in SUBRUNS]
+    assert got.files == tuple(came)
     assert [path.read_text() for path in sorted((target / "raw").iterdir())] == sorted(SUBRUNS)
     sent = server.said("RETR")
     assert sent == SUBRUNS
     # What is here already is not brought again.
     (target / "raw" / SUBRUNS[3]).unlink()
-    inputs.fetch(both, [one], None, target, "me", fetching, lambda *_: None, threading.Event())
+    again = inputs.fetch(
+        both, [one], None, target, "me", fetching, lambda *_: None, threading.Event(), known
+    )
+    assert again == got
     assert server.said("RETR")[len(sent) :] == [SUBRUNS[3]]
 
 

@@ -12,13 +12,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from production.cli.output import add_table_output, open_to_read, show
+from production.cli.choosing import open_to_read
+from production.cli.output import add_table_output, show
 from production.cli.parser import add_config, add_database, add_production, path, word
 from production.errors import ProductionError, UsageError
 
 if TYPE_CHECKING:
     from production.locations import Location
-    from production.model import RecordedFile
+    from production.model import InputFile, RecordedFile
     from production.store.connection import Database
     from production.store.trace import Provenance
 
@@ -93,7 +94,7 @@ def _inputs(made: Provenance, file: Sequence[Location]) -> dict[str, str]:
     if made.recipe is None:
         return {}
     try:
-        recipe = parse_recipe(made.recipe, Path(f"{made.production.type}.toml"))
+        recipe = parse_recipe(made.recipe, Path(f"{made.production.type}.toml"), recorded=True)
     except ProductionError:  # of another version of this program: the rest is told all the same
         return {}
     outputs = {output.name: str(output.path) for output in made.base.outputs} if made.base else {}
@@ -170,8 +171,21 @@ def _told(
         yield "", f"{_state(output, options.checksums)}{about}"
     for log in made.logs:
         yield log.name, f"{log.path}, {_state(log, checksums=False)}"
+    for given in made.inputs:
+        yield "input", f"{given.name}: {_source(given)}"
+        check = given.checksum
+        yield "", f"{given.size} bytes{f', {check.kind} {check.value}' if check else ''}"
+    known = {given.name for given in made.inputs}
     for name, text in _inputs(made, file).items():
-        yield "input", f"{name}: {text}"
+        if name not in known:
+            yield "input", f"{name}: {text}"
+
+
+def _source(given: InputFile) -> str:
+    """Where a file has come from."""
+    if given.place is None:
+        return f"{given.file} (fetched by another manager)"
+    return f"{given.place}{'' if given.place.endswith('/') else '/'}{given.file}"
 
 
 def _facts(made: Provenance) -> Iterator[tuple[str, str]]:
@@ -218,5 +232,6 @@ def _json(
         "outputs": files(made.outputs, options.checksums),
         "logs": files(made.logs, checksums=False),
         "inputs": _inputs(made, file),
+        "input_files": values["inputs"],
         "base": None if made.base is None else _json(made.base, options, file),
     }

@@ -12,10 +12,11 @@ from pathlib import Path
 
 from production.errors import NetrcError, NotOnDisk, TransferError, file_trouble
 from production.locations import Location
+from production.model import InputFile
 from production.recipe.model import Files, Recipe
-from production.staging.archive import Progress
+from production.staging.archive import Arrived, Progress
 from production.staging.one_fetch import Fetching
-from production.staging.places import File, Places
+from production.staging.places import File, Places, Source
 
 Found = Mapping[str, tuple[File, ...]]
 """The files of each input, by its name."""
@@ -33,6 +34,14 @@ class Wanted:
         """Where a file of it goes: those of a pattern are by themselves."""
         name = file[0].name.rpartition("/")[2]
         return directory / self.name / name if self.is_pattern else directory / name
+
+
+@dataclass(frozen=True)
+class Got:
+    """The files of a run that are here."""
+
+    paths: Mapping[str, Path | Files]  # by the input's name
+    files: tuple[InputFile, ...]  # what is known of them
 
 
 @dataclass(frozen=True)
@@ -108,15 +117,18 @@ def fetch(
     fetching: Fetching,
     progress: Callable[[Path, int, int | None], None],
     stop: threading.Event,
-) -> dict[str, Path | Files]:
+    brought: dict[Path, InputFile],
+) -> Got:
     """Bring all files of a run into the directory; those that are there already stay.
 
-    ``owner``: the run, for ``Fetching.alone``.  ``progress`` is told the target besides.  Raises
-    as ``Places.fetch``, SpoolTrouble, and BeingFetched when another manager is at one of them.
+    ``owner``: the run, for ``Fetching.alone``.  ``progress`` is told the target besides.
+    ``brought``: what is known of those that are there, by target; what comes is added.  Raises as
+    ``Places.fetch``, SpoolTrouble, and BeingFetched when another manager is at one of them.
     """
     if found is None:
         found = find(places, inputs)
-    got: dict[str, Path | Files] = {}
+    paths: dict[str, Path | Files] = {}
+    files: list[InputFile] = []
     for one in inputs:
         targets = [one.target(directory, file) for file in found[one.name]]
         for file, target in zip(found[one.name], targets, strict=True):
@@ -125,13 +137,27 @@ def fetch(
                 is_here = target.exists()
             except OSError as error:
                 raise file_trouble(target.parent, error) from None
-            if is_here:
-                continue
-            with fetching.alone(file, target, owner) as beat:
-                if beat is not None:
-                    places.fetch(file, target, _told(progress, target, beat), stop)
-        got[one.name] = Files(targets) if one.is_pattern else targets[0]
-    return got
+            if not is_here:
+                brought.pop(target, None)
+                with fetching.alone(file, target, owner) as beat:
+                    if beat is not None:
+                        came = places.fetch(file, target, _told(progress, target, beat), stop)
+                        brought[target] = _input(one.name, *came)
+            files.append(brought.get(target) or _of_others(one.name, file, target))
+        paths[one.name] = Files(targets) if one.is_pattern else targets[0]
+    return Got(paths, tuple(files))
+
+
+def _input(name: str, source: Source, came: Arrived) -> InputFile:
+    return InputFile(name, source.name, came.size, source.address, came.checksum)
+
+
+def _of_others(name: str, file: File, target: Path) -> InputFile:
+    """A file that another manager has fetched: nobody here knows from which place."""
+    try:
+        return InputFile(name, file[0].name, target.stat().st_size)
+    except OSError as error:
+        raise file_trouble(target, error) from None
 
 
 def _told(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +24,6 @@ from production.manager.desk import Desk
 from production.manager.rest import PlaceRests
 from production.manager.room import MustWait, Room
 from production.manager.work import Phase, Work
-from production.recipe.model import Files
 from production.staging.one_fetch import BeingFetched, Fetching
 from production.staging.places import Places
 from production.store import productions
@@ -105,10 +106,9 @@ class Intake:
             made = productions.outputs(desk.db, desk.base.id, work.run)
             for wanted in recipe.base_inputs:
                 path = made.get(wanted.output)
-                # pathlib's is_file raises where it may not look
-                if path is None or not os.path.isfile(path):  # noqa: PTH113
-                    what = f"is missing: {path}" if path else "is not recorded"
-                    desk.fail(work, f"input {wanted.output} of {desk.base.label} {what}")
+                objection = _objection_to(path) if path else "is not recorded"
+                if path is None or objection:
+                    desk.fail(work, f"input {wanted.output} of {desk.base.label} {objection}")
                     return
                 work.inputs[wanted.name] = path
         if not recipe.archive_inputs:
@@ -218,7 +218,7 @@ class Intake:
             self.room.expect(work, str(target), done, total)
             desk.results.put(lambda: self._show(work, done, total))
 
-        def fetch() -> dict[str, Path | Files]:
+        def fetch() -> inputs.Got:
             try:
                 return inputs.fetch(
                     places,
@@ -229,6 +229,7 @@ class Intake:
                     self._fetching,
                     progress,
                     work.stop,
+                    work.brought,
                 )
             except MustWait:
                 remove_tree(directory)
@@ -272,7 +273,8 @@ class Intake:
             raise result
         else:
             desk.say(f"... Success! (run {work.run})")
-            work.inputs.update(result)
+            work.inputs.update(result.paths)
+            work.read = result.files
             work.fetched = True
             self.room.fetched(work)
             work.move(Phase.READY)
@@ -282,3 +284,18 @@ class Intake:
         for work in self._desk.works.values():
             work.stage_again, work.waits_since, work.last_asked = 0.0, None, None
         self._desk.warn(error, "Will try again later.")
+
+
+def _objection_to(path: Path) -> str:
+    """What keeps a job from reading a file of the base production; empty: nothing."""
+    try:
+        is_file = stat.S_ISREG(path.stat().st_mode)
+    except OSError as error:
+        if error.errno not in {errno.ENOENT, errno.ENOTDIR}:
+            return f"cannot be read: {path}: {error.strerror}"
+        is_file = False
+    if not is_file:
+        return f"is missing: {path}"
+    if not os.access(path, os.R_OK):
+        return f"cannot be read: {path}: {os.strerror(errno.EACCES)}"
+    return ""

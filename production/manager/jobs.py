@@ -127,6 +127,7 @@ class Jobs:
                 modules=self._desk.job.modules_text,
                 olog=order.stdout,
                 elog=order.stderr,
+                inputs=work.read,
             )
         )
 
@@ -248,7 +249,8 @@ class Jobs:
         return False
 
     def _cancel(self, works: Iterable[Work]) -> None:
-        for system, handles in settle.by_system(works):
+        own = [work for work in works if not work.stop.is_set()]  # and was not lost meanwhile
+        for system, handles in settle.by_system(own):
             self._desk.lanes["batch"].do(partial(system.cancel, handles), self._cancelled)
 
     def _cancelled(self, result: Any) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from production.batch.base import BatchSystem
 from production.manager.inputs import Found, Wanted
 from production.manager.paths import Paths
-from production.model import Claim, JobHandle, JobOrder
+from production.model import Claim, InputFile, JobHandle, JobOrder
 from production.recipe.model import Files
 
 
@@ -48,6 +48,9 @@ class Work:
     found: Found | None = None  # which files those are; None: not known yet
     arrived: float | None = None  # monotonic; since then nothing is known to be on tape still
     inputs: dict[str, Path | Files] = field(default_factory=dict)
+    # What is known of its files from the archive, as they come: the transfer's until it has ended.
+    brought: dict[Path, InputFile] = field(default_factory=dict)
+    read: tuple[InputFile, ...] = ()  # and when all are here
     staging: bool = False  # its tape is being asked for, for the first time
     stage_again: float = 0.0  # monotonic; ask for its tape then
     last_asked: float | None = None  # monotonic; when it was asked for again after the time-out

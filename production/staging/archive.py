@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from production.errors import ConfigurationError, TransferError
+from production.model import Checksum
 
 if TYPE_CHECKING:
     from production.staging.limit import Limit
@@ -64,14 +65,22 @@ class Archive(Protocol):
         Raises NetrcError and the TransferErrors.
         """
 
-    def fetch(self, file: str, target: Path, progress: Progress, stop: threading.Event) -> int:
-        """Bring ``file`` to ``target`` and return its size in bytes.
+    def fetch(self, file: str, target: Path, progress: Progress, stop: threading.Event) -> Arrived:
+        """Bring ``file`` to ``target``.
 
         ``target`` appears when it is complete and not before.  ``progress`` is called at the start
         and after each block.  When ``stop`` gets set, the transfer ends at once with
         TransferStopped.  Raises NetrcError and the TransferErrors; after ArchiveUnavailable, what
         has come so far stays as ``target``.part, and the next ``fetch`` goes on from there.
         """
+
+
+@dataclass(frozen=True)
+class Arrived:
+    """What is known of a file that has come."""
+
+    size: int  # bytes
+    checksum: Checksum | None = None  # of what has come; None: the archive told none to compare
 
 
 @dataclass(frozen=True)

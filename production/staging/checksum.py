@@ -18,11 +18,12 @@ from pathlib import Path
 from typing import Protocol
 
 from production.errors import ChecksumMissing, FileMissing, NotOnDisk, TransferFailed
+from production.model import CHECKSUM_KINDS, Checksum
 from production.staging.archive import Computes, Session
 
 AUTO, REQUIRE, OFF = "auto", "require", "off"
 
-KINDS = ("sha256", "sha1", "md5", "adler32", "crc32")  # the best first
+KINDS = CHECKSUM_KINDS
 _LISTS = {"SHA256SUMS": "sha256", "SHA1SUMS": "sha1", "MD5SUMS": "md5"}
 DIGITS = {"sha256": 64, "sha1": 40, "md5": 32, "adler32": 8, "crc32": 8}  # hexadecimal
 
@@ -103,9 +104,9 @@ class Following:
         self._count += len(block)
 
     @property
-    def value(self) -> str:
+    def checksum(self) -> Checksum:
         """Of all so far."""
-        return self._hash.hexdigest()
+        return Checksum(self._kind, self._hash.hexdigest())
 
 
 # --------------------------------------------------------------------------- lists

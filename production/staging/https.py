@@ -12,6 +12,7 @@ import ssl
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from functools import partial
 from typing import Any
 from urllib.parse import quote, urljoin, urlsplit
 
@@ -31,7 +32,7 @@ from production.locations import fits
 from production.staging import tls
 from production.staging.archive import Facts, Look
 from production.staging.credentials import login_if_any
-from production.staging.patience import PatientReader
+from production.staging.patience import PatientReader, beside
 from production.staging.web_listing import names_in
 
 _BLOCK = 256 * 1024  # bytes
@@ -185,8 +186,11 @@ class HttpSession:
             if urlsplit(url)[:2] != own:
                 headers.pop("authorization", None)
             self.look()
-            answer = self._pools.request(
-                method, url, headers=headers, redirect=False, retries=False, preload_content=False
+            request = partial(self._pools.request, method, url, headers=headers)
+            answer = beside(
+                partial(request, retries=False, redirect=False, preload_content=False),
+                self.look,
+                lambda late: late.close(),
             )
             where = answer.headers.get("Location")
             if answer.status not in _REDIRECTING or where is None:

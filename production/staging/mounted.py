@@ -17,7 +17,7 @@ from production.errors import (
     TransferStopped,
 )
 from production.locations import fits
-from production.staging.archive import Facts, Look, Progress
+from production.staging.archive import Arrived, Facts, Look, Progress
 
 _BLOCK = 1024 * 1024  # bytes
 _LINKS: Mapping[str, Callable[[Path, Path], None]] = {"hard": os.link, "symbolic": os.symlink}
@@ -119,7 +119,7 @@ class LinkedArchive:
         there = _names(self._directory, directory, name)
         return [f"{directory}{slash}{file}" for file in there]
 
-    def fetch(self, file: str, target: Path, progress: Progress, stop: threading.Event) -> int:
+    def fetch(self, file: str, target: Path, progress: Progress, stop: threading.Event) -> Arrived:
         """See ``Archive.fetch``."""
         if stop.is_set():
             raise TransferStopped(file=file, host=self.host)
@@ -130,7 +130,7 @@ class LinkedArchive:
             target.unlink(missing_ok=True)
             self._link((self._directory / file).absolute(), target)
         progress(size, size)
-        return size
+        return Arrived(size)
 
 
 def _need(directory: Path) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import socket
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, wait
 from typing import TYPE_CHECKING, TypeVar
 
 from production.staging.archive import Look
@@ -32,6 +34,33 @@ def patiently(step: Callable[[], _T], timeout: float, look: Look) -> _T:
             look()
             if time.monotonic() > deadline:
                 raise TimeoutError(f"nothing came for {timeout:g} s") from None
+
+
+def beside(work: Callable[[], _T], look: Look, discard: Callable[[_T], None]) -> _T:
+    """What ``work`` returns or raises, where it waits deep in a library that knows no ``look``.
+
+    When ``look`` raises, ``work`` is left to itself; should it return, ``discard`` gets the result.
+    """
+    outcome: Future[_T] = Future()
+
+    def run() -> None:
+        try:
+            outcome.set_result(work())
+        except BaseException as error:  # noqa: BLE001 - raised again where it is waited for
+            outcome.set_exception(error)
+
+    def late(ended: Future[_T]) -> None:
+        if ended.exception() is None:
+            discard(ended.result())
+
+    threading.Thread(target=run, name="connect", daemon=True).start()
+    try:
+        while not wait([outcome], GLANCE).done:
+            look()
+    except BaseException:
+        outcome.add_done_callback(late)
+        raise
+    return outcome.result()
 
 
 class PatientReader(io.RawIOBase):

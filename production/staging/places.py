@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
+from urllib.parse import urlsplit
 
 from production.errors import (
     ArchiveUnavailable,
@@ -23,7 +24,7 @@ from production.errors import (
     TransferStopped,
 )
 from production.locations import Location, fits, in_natural_order
-from production.staging.archive import Archive, Progress, open_archive
+from production.staging.archive import Archive, Arrived, Progress, open_archive
 from production.staging.limit import Limit
 
 
@@ -33,6 +34,13 @@ class Source:
 
     place: str  # URL
     name: str  # relative to it
+
+    @property
+    def address(self) -> str:
+        """The place as it may be told to everybody: without options, and without a login."""
+        parts = urlsplit(self.place)
+        host = parts.netloc.rpartition("@")[2]
+        return parts._replace(netloc=host, query="", fragment="").geturl()
 
 
 File = tuple[Source, ...]
@@ -160,15 +168,17 @@ class Places:
 
     # ----------------------------------------------------------------- the transfer
 
-    def fetch(self, file: File, target: Path, progress: Progress, stop: threading.Event) -> int:
+    def fetch(
+        self, file: File, target: Path, progress: Progress, stop: threading.Event
+    ) -> tuple[Source, Arrived]:
         """Bring it from the first place that has it; see ``Archive.fetch``."""
 
-        def bring(archive: Archive, source: Source) -> int:
+        def bring(archive: Archive, source: Source) -> Arrived:
             return archive.fetch(source.name, target, progress, stop)
 
-        size = self._first(file, bring)[1]
+        came = self._first(file, bring)
         self._asked.difference_update(file)
-        return size
+        return came
 
     def _first(self, file: File, do: Callable[[Archive, Source], _T]) -> tuple[Source, _T]:
         """The first source with which that can be done, and what came of it."""

@@ -21,10 +21,12 @@ from production.errors import (
     TransferFailed,
     TransferStopped,
 )
-from production.staging.archive import Computes, Door, Facts, Look, Progress, Session
+from production.model import Checksum
+from production.staging.archive import Arrived, Computes, Door, Facts, Look, Progress, Session
 from production.staging.checksum import OFF, Expected, Following, Lookup
 from production.staging.limit import Limit
 from production.staging.partfile import PartFile, PartStamp
+from production.staging.patience import beside
 
 _TRIES = 3  # in a row that bring nothing new, until a transfer that had begun has failed
 _DAMAGED = 2  # times that a file comes whole and wrong, until its transfer has failed
@@ -77,7 +79,7 @@ class RemoteArchive:
         with self._session(lambda: None) as session:
             return [f"{directory}{slash}{file}" for file in session.names(directory, name)]
 
-    def fetch(self, file: str, target: Path, progress: Progress, stop: threading.Event) -> int:
+    def fetch(self, file: str, target: Path, progress: Progress, stop: threading.Event) -> Arrived:
         """See ``Archive.fetch``."""
 
         def look() -> None:
@@ -112,7 +114,7 @@ class RemoteArchive:
         except BaseException:
             part.remove()
             raise
-        return transfer.done
+        return Arrived(transfer.done, transfer.checksum)
 
     def _expected(self, file: str, look: Look) -> Expected | None:
         """What is known of the file's checksum before it comes."""
@@ -146,7 +148,9 @@ class RemoteArchive:
     @contextmanager
     def _session(self, look: Look) -> Iterator[Session]:
         look()
-        session = self._kept(look) or self._door.open(look)
+        session = self._kept(look) or beside(
+            lambda: self._door.open(look), look, lambda late: late.close()
+        )
         try:
             yield session
         except BaseException:
@@ -222,9 +226,15 @@ class _Transfer:
                 what = f"{self.done} bytes came, the archive has {facts.size}"
                 raise TransferFailed(file=self.file, host=self._host, what=what)
 
+    @property
+    def checksum(self) -> Checksum | None:
+        """Of what has come; None when there is none to compare it with."""
+        return self._following.checksum if self._following else None
+
     def verify(self, expected: Expected) -> None:
         """When all has come: if it is wrong, begins anew and raises ChecksumWrong."""
-        value = self._following.value if self._following else None
+        found = self.checksum
+        value = found.value if found else None
         if value == expected.value:
             return
         self._part.remove()

@@ -81,7 +81,8 @@ def connect(
     except TROUBLE as error:
         what = said(error)
         if "known_hosts" in what:
-            what = f"its host key is not known. Connect once by hand: ssh {host}"
+            there = host if number == paramiko.config.SSH_PORT else f"-p {number} {host}"
+            what = f"its host key is not known. Connect once by hand: ssh {there}"
         raise ArchiveUnavailable(host=host, what=f"port {number}: {what}") from None
     return client
 

@@ -125,6 +125,27 @@ MIGRATIONS: tuple[str, ...] = (
     DROP TABLE old_output;
     DROP TABLE old_attempt;
     """,
+    # What attempts have read.  Of those before it is not known.
+    """
+    ALTER TABLE attempt ADD COLUMN inputs INTEGER REFERENCES attempt (id);
+    CREATE TABLE place (
+        id  INTEGER PRIMARY KEY,
+        url TEXT NOT NULL UNIQUE
+    );
+    CREATE TABLE input (
+        list      INTEGER NOT NULL REFERENCES attempt (id),
+        name      TEXT    NOT NULL,
+        file      TEXT    NOT NULL,
+        size      INTEGER NOT NULL,
+        place     INTEGER REFERENCES place (id),
+        kind_code INTEGER CHECK (kind_code IN (0, 1, 2, 3, 4)),
+        digest    BLOB,
+        kind      TEXT GENERATED ALWAYS AS (CASE kind_code WHEN 0 THEN 'sha256' WHEN 1 THEN 'sha1'
+            WHEN 2 THEN 'md5' WHEN 3 THEN 'adler32' WHEN 4 THEN 'crc32' END) VIRTUAL,
+        checksum  TEXT GENERATED ALWAYS AS (nullif(lower(hex(digest)), '')) VIRTUAL,
+        PRIMARY KEY (list, name, file)
+    ) WITHOUT ROWID;
+    """,
 )
 # What steps may call besides SQL's own functions.
 _FUNCTIONS: Mapping[str, Callable[[Any], int | str | bytes | None]] = {

@@ -28,6 +28,7 @@ from production.model import (
     Submitted,
     job_name,
 )
+from production.store import inputs
 from production.store.connection import Database, Row, now_us, text_us, utc_now, utc_text
 from production.store.productions import database_id, keep_modules
 
@@ -40,6 +41,13 @@ _NEXT_DATASET = """
 _NEXT_QUALITY = """
     SELECT dataset, quality FROM unclaimed
     WHERE production = ? AND dataset = ? AND quality > ? ORDER BY quality LIMIT 1
+"""
+
+# When the end of a rest was set by a clock that is so far ahead, nobody knows when it is over.
+DOUBTFUL = 300_000_000  # microseconds
+_FAILED_LATER = """
+    EXISTS (SELECT 1 FROM attempt a WHERE a.production = r.production AND a.run = r.run
+            AND a.attempt = r.attempt AND a.stop_us > ?)
 """
 
 
@@ -167,11 +175,12 @@ class RunStore:
             f"AND coalesce(d.dataset, '') = u.dataset AND coalesce(d.tranche, 0) = u.tranche "
             f"AND coalesce(d.quality, '') = u.quality "
             f"AND r.status = 'N' AND {self._base_condition()} "
-            f"AND coalesce(r.not_before, '') <= ? ORDER BY u.tranche, u.run LIMIT ?",
+            f"AND (coalesce(r.not_before, '') <= ? OR {_FAILED_LATER}) "
+            f"ORDER BY u.tranche, u.run LIMIT ?",
             (
                 *(self.production.id, dataset, quality),
                 *(() if tranche is None else (tranche,)),
-                *(now, count),
+                *(now, now_us() + DOUBTFUL, count),
             ),
         )
         return [(row[0], row[1]) for row in rows]
@@ -216,9 +225,14 @@ class RunStore:
         if not self._holds(tx, change.claim):
             return False
         modules = None if change.modules is None else keep_modules(tx, change.modules)
+        id_, files = self._attempt(tx, change.claim)
+        # An attempt reads the same files when it is submitted again after a refusal.
+        if files is None and change.inputs:
+            files = inputs.keep(tx, change.claim.run, id_, change.inputs)
         self._update_attempt(
             tx,
             change.claim,
+            inputs=files,
             batch=change.batch,
             spool=str(change.spool),
             modules=modules,
@@ -236,14 +250,11 @@ class RunStore:
     def _finish(self, tx: sqlite3.Connection, change: Finished) -> bool:
         if not self._move(tx, change.claim, "status = 'F', manager = NULL, failures = 0"):
             return False
-        row = tx.execute(
-            "SELECT id FROM attempt WHERE production = ? AND run = ? AND attempt = ?",
-            (self.production.id, change.claim.run, change.claim.attempt),
-        ).fetchone()
+        id_, _ = self._attempt(tx, change.claim)
         tx.executemany(
             "INSERT INTO output (attempt, name, path, size, digest) VALUES (?, ?, ?, ?, ?)",
             [
-                (row[0], o.name, str(o.path), o.size, bytes.fromhex(o.sha256))
+                (id_, o.name, str(o.path), o.size, bytes.fromhex(o.sha256))
                 for o in change.record.outputs
             ],
         )
@@ -317,6 +328,14 @@ class RunStore:
             },
         ).rowcount
         return changed == 1
+
+    def _attempt(self, tx: sqlite3.Connection, claim: Claim) -> tuple[int, int | None]:
+        """The attempt's id, and the number of its list of inputs."""
+        row = tx.execute(
+            "SELECT id, inputs FROM attempt WHERE production = ? AND run = ? AND attempt = ?",
+            (self.production.id, claim.run, claim.attempt),
+        ).fetchone()
+        return row["id"], row["inputs"]
 
     def _update_attempt(self, tx: sqlite3.Connection, claim: Claim, **values: object) -> None:
         columns = ", ".join(f"{column} = ?" for column in values)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from production.errors import NotRecorded
-from production.model import Claim, Production, RecordedFile, job_name
-from production.store import productions
+from production.model import Claim, InputFile, Production, RecordedFile, job_name
+from production.store import inputs, productions
 from production.store.connection import Database, Row
 
 LATEST = "~"  # sorts after all times
@@ -44,6 +44,7 @@ class Provenance:
     peak_memory: int | None  # bytes
     modules_sha256: str | None
     modules: str | None  # the text
+    inputs: tuple[InputFile, ...]  # from archives
     outputs: tuple[RecordedFile, ...]
     logs: tuple[RecordedFile, ...]
     base: Provenance | None  # what made the inputs
@@ -101,7 +102,8 @@ def _provenance(db: Database, production: Production, run: int, number: int | No
         SELECT p.base_type, p.recipe, r.status, a.id, a.attempt, a.outcome, a.reason, m.user,
                m.host AS manager_host, m.pid, a.claimed, a.start, a.stop, a.batch, a.token,
                a.spool, a.job, a.host, a.job_start, a.job_stop, a.exit_code, a.cpu_seconds,
-               a.peak_memory, t.sha256 AS modules_sha256, t.text AS modules, a.olog, a.elog
+               a.peak_memory, t.sha256 AS modules_sha256, t.text AS modules, a.olog, a.elog,
+               a.inputs
         FROM run r JOIN productions p ON p.id = r.production
         LEFT JOIN attempt a ON a.production = r.production AND a.run = r.run AND a.attempt = ?
         LEFT JOIN manager m ON m.id = a.manager
@@ -112,7 +114,7 @@ def _provenance(db: Database, production: Production, run: int, number: int | No
     )
     assert row is not None  # noqa: S101 - found a moment ago, and runs with attempts stay
     facts = dict(row)
-    id_, olog, elog = (facts.pop(name) for name in ("id", "olog", "elog"))
+    id_, olog, elog, files = (facts.pop(name) for name in ("id", "olog", "elog", "inputs"))
     token, spool = facts.pop("token"), facts.pop("spool")
     claim = Claim(run, row["attempt"], token) if spool else None
     latest = _finished(db, production, run)
@@ -120,6 +122,7 @@ def _provenance(db: Database, production: Production, run: int, number: int | No
         production=production,
         run=run,
         redone=latest["attempt"] if latest and number and latest["attempt"] > number else None,
+        inputs=inputs.of_list(db, files),
         outputs=_outputs(db, id_),
         logs=tuple(
             RecordedFile(name, Path(path))
