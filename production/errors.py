@@ -1,8 +1,9 @@
 """Every failure that a user can cause or meet, as one tree.
 
 The docstring of a class is the text that the user reads; ``{names}`` in it are filled from the
-keyword arguments that the error was raised with.  ``exit_code`` is what the program exits with
-when the error ends it; docs/exit-codes.md lists them all, and a test keeps that list complete.
+keyword arguments that the error was raised with, ``{name_in_shell}`` as a shell must read it, for
+commands that are to be copied.  ``exit_code`` is what the program exits with when the error ends
+it; docs/exit-codes.md lists them all, and a test keeps that list complete.
 
 ::
 
@@ -53,6 +54,11 @@ class ProductionError(Exception):
     def __init__(self, **fields: object) -> None:
         self.fields = fields
         template = " ".join(inspect.cleandoc(type(self).__doc__ or "").split())
+        if "_in_shell}" in template:
+            from shlex import quote
+
+            quoted = {f"{name}_in_shell": quote(str(value)) for name, value in fields.items()}
+            fields = {**fields, **quoted}
         super().__init__(template.format(**fields))
 
 
@@ -94,12 +100,13 @@ class StoreError(ProductionError):
 
 
 class DatabaseMissing(StoreError):
-    """Database {path} does not exist. Create it with: production init --database={path}"""
+    """Database {path} does not exist. Create it with: production init --database={path_in_shell}"""
 
 
 class NotADatabase(StoreError):
     """{path} is not a production database: {what}. Create a new one with: production init
-    --database=FILE (one of the 2014 or 2016 layout is taken over with: production import {path})
+    --database=FILE (one of the 2014 or 2016 layout is taken over with: production import
+    {path_in_shell})
     """
 
     exit_code = 11
@@ -116,7 +123,7 @@ class DatabaseReadOnly(StoreError):
 class JournalLeft(DatabaseReadOnly):
     """Database {path}: a program was killed in the midst of a change. Before anybody can read,
     its journal must be played back, which {user} may not do here. Somebody who may write does so
-    with any command, such as: production status --database={path}
+    with any command, such as: production status --database={path_in_shell}
     """
 
 
@@ -130,7 +137,8 @@ class DatabaseTooNew(StoreError):
 
 class DatabaseTooOld(StoreError):
     """Database {path} has schema version {found}, this program needs {known}. Bring it up to date,
-    when nobody works with an older program any more, with: production migrate --database={path}
+    when nobody works with an older program any more, with: production migrate
+    --database={path_in_shell}
     """
 
     exit_code = 13
@@ -168,6 +176,12 @@ class DatabaseDamaged(StoreError):
 
 class UnknownDataset(StoreError):
     """There is no dataset {name}. Valid datasets: {known}"""
+
+    exit_code = 17
+
+
+class UnknownLabel(StoreError):
+    """No run of any dataset has {what} {name}. There are: {known}"""
 
     exit_code = 17
 
@@ -356,8 +370,9 @@ class DisplayUnavailable(ProductionError):
 
 class RunsFailed(ProductionError):
     """{count} of this production's runs stand at E: {runs}. See the reasons with: sqlite3
-    {database} "SELECT run, reason FROM {table} WHERE status='E'"; try them again with:
-    production retry --production={type} --version={version} --database={database}
+    {database_in_shell} "SELECT run, reason FROM {table} WHERE status='E'"; try them again with:
+    production retry --production={type} --version={version}
+    --database={database_in_shell}
     """
 
     exit_code = 40

@@ -371,7 +371,7 @@ def test_a_configuration_that_cannot_be_followed(
     lab.configure(**{section: lines})
     code, line = refused(lab, *START)
     assert code == 3
-    assert line.startswith(f"Configuration {complaint}")
+    assert line.startswith(f"Configuration {lab.configuration}: {complaint}")
 
 
 def test_a_type_that_needs_an_archive_of_which_nothing_is_said(lab: Laboratory) -> None:
@@ -487,6 +487,7 @@ def test_an_archive_that_cannot_be_reached_is_no_reason_to_end(lab: Laboratory) 
         nobody.bind(("127.0.0.1", 0))
         lab.configure(archive=f'url = "ftp://127.0.0.1:{nobody.getsockname()[1]}/"')
         script = """
+            > out
             run_production.py "$@" > out &
             until grep -q WARNING out; do sleep 0.1; done
             sleep 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -15,7 +16,13 @@ from job_orders import WRITE, Workshop, handle, leaves_pid, pid_in, until
 
 from production.batch import BatchSystem, known_systems, local, open_batch
 from production.batch.processes import Process, is_alive, running, session_members
-from production.errors import BatchError, ConfigurationError, SubmissionRefused, UsageError
+from production.errors import (
+    BatchError,
+    ConfigurationError,
+    QueryFailed,
+    SubmissionRefused,
+    UsageError,
+)
 from production.job.fence import revoke
 from production.job.record import read_record
 from production.model import JobOrder, JobState
@@ -337,13 +344,19 @@ def test_an_adopted_job_holds_a_slot(
     until(lambda: phase(ours) == "done")
 
 
+def elsewhere(workshop: Workshop) -> JobOrder:
+    """A job that has started on another host."""
+    order = workshop.order()
+    (order.spool / "started").mkdir()
+    (order.spool / "started" / "pid").write_text(f"{os.getpid()} 1 elsewhere\n")
+    return order
+
+
 def test_a_start_that_a_network_filesystem_hides_is_found(
     workshop: Workshop, system: BatchSystem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As an NFS client does, which learns of others' changes in a directory with its own."""
-    order = workshop.order()
-    (order.spool / "started").mkdir()
-    (order.spool / "started" / "pid").write_text(f"{os.getpid()} 1 elsewhere\n")
+    order = elsewhere(workshop)
     known = order.spool.stat().st_mtime_ns
     really_read = local._read_pid
 
@@ -361,9 +374,7 @@ def test_a_start_that_a_network_filesystem_hides_is_found(
 def test_a_job_on_another_host_is_believed_to_run_until_it_leaves_its_record(
     workshop: Workshop, system: BatchSystem
 ) -> None:
-    order = workshop.order()
-    (order.spool / "started").mkdir()
-    (order.spool / "started" / "pid").write_text(f"{os.getpid()} 1 elsewhere\n")
+    order = elsewhere(workshop)
     assert state(system, order) == RUNNING
     with pytest.raises(BatchError, match="they run on another host"):
         system.cancel([handle(order)])
@@ -375,9 +386,7 @@ def test_a_job_on_another_host_is_believed_to_run_until_it_leaves_its_record(
 def test_a_job_whose_host_has_fallen_silent_is_gone(
     workshop: Workshop, system: BatchSystem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    order = workshop.order()
-    (order.spool / "started").mkdir()
-    (order.spool / "started" / "pid").write_text(f"{os.getpid()} 1 elsewhere\n")
+    order = elsewhere(workshop)
     beat = order.spool / "started" / "beat"
     clock = 1000.0
     monkeypatch.setattr(time, "monotonic", lambda: clock)
@@ -401,14 +410,45 @@ def test_a_job_whose_host_has_fallen_silent_is_gone(
 def test_silence_counts_only_while_one_listens(
     workshop: Workshop, system: BatchSystem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    order = workshop.order()
-    (order.spool / "started").mkdir()
-    (order.spool / "started" / "pid").write_text(f"{os.getpid()} 1 elsewhere\n")
+    order = elsewhere(workshop)
     clock = 1000.0
     monkeypatch.setattr(time, "monotonic", lambda: clock)
     assert state(system, order) == RUNNING
     clock += 3600  # the file server was away, or this host asleep
     assert state(system, order) == RUNNING
+
+
+def test_whoever_listens_seldom_hears_a_silence_as_well(
+    workshop: Workshop, system: BatchSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order = elsewhere(workshop)
+    clock = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: clock)
+    for _ in range(3):
+        assert state(system, order) == RUNNING
+        clock += 1800
+    assert state(system, order) == GONE
+
+
+def test_it_is_told_when_no_process_can_be_started(
+    workshop: Workshop, system: BatchSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And when that has passed, the job that waited is started."""
+    order = workshop.order()
+    start = local._start
+    trouble = OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    def cannot(_: JobOrder) -> subprocess.Popen[bytes]:
+        raise trouble
+
+    monkeypatch.setattr(local, "_start", cannot)
+    assert system.submit([order]) == [f"{os.uname().nodename}:{order.name}"]
+    for _ in range(2):
+        with pytest.raises(QueryFailed, match=r"cannot start a process.*temporarily unavailable"):
+            system.poll([handle(order)])
+    monkeypatch.setattr(local, "_start", start)
+    until(lambda: state(system, order) == GONE)
+    assert phase(order) == "done"
 
 
 def test_a_running_job_gives_signs_of_life(workshop: Workshop, system: BatchSystem) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import subprocess
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -367,6 +368,22 @@ def test_a_failed_run_is_left_alone_until_its_back_off_is_over(books: Bookkeepin
         assert store.claim(2, wanted) == []
         assert store.has_waiting(wanted)
     assert not store.has_waiting(RunFilter(datasets=("Al50",)))
+
+
+@pytest.mark.parametrize(("ahead", "waited_for"), [(200, True), (3600, False), (1e7, False)])
+def test_a_rest_by_a_clock_that_is_far_ahead_is_not_waited_for(
+    books: Bookkeeping, monkeypatch: pytest.MonkeyPatch, ahead: float, waited_for: bool
+) -> None:
+    """Or managers would wait for years when a host with a wrong clock has failed at a run."""
+    books.label([2091])
+    store = books.manager(books.start())
+    (claim,) = store.claim(1, GOLD)
+    right = time.time_ns()
+    with monkeypatch.context() as wrong:
+        wrong.setattr(time, "time_ns", lambda: right + round(ahead * 1e9))
+        wrong.setattr(time, "time", lambda: right / 1e9 + ahead)
+        store.apply([failed(claim, wait=10)])
+    assert (store.claim(1, GOLD) == []) is waited_for
 
 
 def test_nothing_is_due_when_all_attempts_are_used_up(books: Bookkeeping) -> None:

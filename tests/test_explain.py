@@ -33,7 +33,7 @@ from production.cli import COMMANDS, command_parser
 from production.explain import gather
 from production.explain.causes import CAUSES, Finding, of_production
 from production.explain.run_causes import of_run
-from production.model import JobState, Production
+from production.model import JobState, Production, RunFilter
 from production.store import requests
 from production.store.identity import this_process
 
@@ -88,11 +88,14 @@ class Questioner:
             connection.execute(sql)
             connection.commit()
 
+    def started(self, manager: int, wanted: RunFilter, nproc: int = 10) -> None:
+        """With these options."""
+        requests.note_start(self.books.db, manager, this_process(), wanted, nproc, 0.9)
+
     def steer(self, manager: int, verb: str, argument: str = "") -> None:
         """A manager is asked for something, and does it."""
         who = this_process()
-        one = requests.AtWork(manager, who.user, who.host, who.pid)
-        (id_,) = requests.ask(self.books.db, [one], verb, argument, who)
+        (id_,) = requests.ask(self.books.db, [manager], verb, argument, who)
         requests.answer(self.books.db, id_, requests.Answer(True, "done"))
 
 
@@ -303,16 +306,18 @@ def test_a_manager_with_as_many_jobs_as_it_may(asker: Questioner) -> None:
     assert "as many as it may ->" in asker.says("limits", quick=True)
 
 
-def test_more_jobs_than_by_default_show_what_a_manager_may_have(asker: Questioner) -> None:
+def test_a_manager_with_as_many_jobs_as_it_was_started_for(asker: Questioner) -> None:
     store = asker.books.manager(asker.production)
+    asker.started(store.manager, GOLD, nproc=3)
     claims = store.claim(3, GOLD)
     for claim in claims:
         run_job(store, claim)
     asker.configure("[defaults]\nnproc = 2")
-    said = asker.says("limits", quick=True)
-    assert "has 3 jobs, as many as it may, by what it had before ->" in said
+    assert "has 3 jobs, as many as it may ->" in asker.says("limits", quick=True)
     finish(store, claims[0])
     assert "limits" not in asker.causes(quick=True)  # it may have a third one
+    asker.steer(store.manager, "nproc", "1")
+    assert "has 2 jobs, as many as it may ->" in asker.says("limits", quick=True)
 
 
 def test_claims(asker: Questioner) -> None:
@@ -372,25 +377,44 @@ def test_runs_outside_of_what_managers_choose(asker: Questioner) -> None:
     assert "of Al50 of tranche 3" in asker.says("outside", 2003)
 
 
-def test_what_a_manager_has_claimed_shows_what_it_takes(asker: Questioner) -> None:
+def test_runs_that_no_manager_at_work_was_started_for(asker: Questioner) -> None:
+    """That one without options would take them is no help while none is there."""
     asker.books.label(range(2000, 2004), quality="silver")
-    assert "4 runs are of dataset SiR2 and of quality silver" in asker.says("outside")
+    asker.books.label([2009], "Al50", quality="gold", tranche=2)
+    one, two = (asker.books.manager(asker.production).manager for _ in range(2))
+    asker.started(one, RunFilter(("Al50",)))
+    asker.started(two, RunFilter((), (2,), ()))
+    said = asker.says("outside", 2007)
+    assert f"Run 2007 is in SiR2 (quality gold): Manager {one} (" in said
+    assert ") takes quality gold of Al50; Manager " in said
+    assert ") takes any quality of tranche 2 -> run_production.py" in said
+    assert asker.causes(2009) == ["claimable"]
+    assert f"it can be claimed. Manager {one} (" in asker.says("claimable", 2009)
+    asker.started(two, RunFilter((), (), ()))
+    assert "outside" not in asker.causes()
+    assert "10 runs can be claimed, but Manager" in asker.says("claimable")
+    assert asker.causes(2001) == ["claimable"]
+    assert f"it can be claimed. Manager {two} (" in asker.says("claimable", 2001)
+
+
+def test_an_idle_manager_is_wondered_at_only_when_it_would_take_the_runs(asker: Questioner) -> None:
     store = asker.books.manager(asker.production)
     store.claim(1, GOLD)
-    assert "outside" in asker.causes(2001)
-    store.claim(1, ANY)  # as with --quality=any
-    assert "outside" not in asker.causes()
-    assert asker.causes(2001) == ["claimable"]
-    assert "8 runs can be claimed, when a manager has a free place" in asker.says("claimable")
+    idle = asker.books.manager(asker.production).manager
+    asker.started(idle, RunFilter(("Al50",)))
+    assert "9 runs can be claimed, when a manager has a free place" in asker.says("claimable")
+    asker.started(idle, GOLD)
+    said = asker.says("claimable")
+    assert f"9 runs can be claimed, but Manager {idle} (" in said
+    assert ", which takes quality gold, holds none: something keeps it" in said
 
 
-def test_a_run_in_two_datasets_shows_nothing_of_the_second(asker: Questioner) -> None:
-    asker.books.label([2000, 2001], "Al50", quality="silver")
-    asker.books.label([2001], quality="silver")
-    store = asker.books.manager(asker.production)
-    (claim,) = store.claim(1, GOLD)
-    assert claim.run == 2000
-    assert "is in Al50 (quality silver), SiR2 (quality silver)" in asker.says("outside", 2001)
+def test_a_run_in_no_dataset_is_for_who_does_not_choose(asker: Questioner) -> None:
+    asker.change("DELETE FROM datasets WHERE run = 2002")
+    manager = asker.books.manager(asker.production).manager
+    assert "is in no dataset" in asker.says("no_dataset", 2002)
+    asker.started(manager, RunFilter((), (), ()))
+    assert asker.causes(2002) == ["claimable"]
 
 
 def test_runs_that_can_be_claimed(asker: Questioner) -> None:

@@ -199,9 +199,14 @@ def test_a_wrong_option_is_refused(lab: Laboratory, given: str, complaint: str) 
             "There is no dataset Al50. Valid datasets: SiR2",
         ),
         (
-            [ALCAPANA, NEW, "--quality=lead"],
-            2,
-            "no runs of quality lead in the datasets: a production without runs is not started",
+            [ALCAPANA, NEW, "--quality=gold", "--quality=lead"],
+            17,
+            "No run of any dataset has quality lead. There are: gold",
+        ),
+        (
+            [ALCAPANA, NEW, "--tranche=7"],
+            17,
+            "No run of any dataset has tranche 7. There are: ",
         ),
         (
             [ALCAPANA, NEW, "--batch=punchcards"],

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from bookkeeping import GOLD, Bookkeeping, bookkeeping, intended, run_job, submitted
-from desks import RUN, SHA256, TIME, Office, end_well
+from desks import RUN, SHA256, TIME, Office, end_well, wait
 from job_orders import WRITE, Workshop
 
 from production import cli
@@ -23,10 +23,12 @@ from production.manager.jobs import Jobs
 from production.manager.loop import Manager
 from production.manager.plan import plan_job
 from production.manager.work import Phase
-from production.model import Claim, Finished, JobState, Released
-from production.store import managers
-from production.store.identity import Identity
+from production.model import Claim, Finished, JobHandle, JobState, Released
+from production.store import connection, managers
+from production.store.connection import Database
+from production.store.identity import Identity, this_process
 from production.store.runs import RunStore
+from production.view.base import Snapshot
 
 BY_HAND = "UPDATE count_v1 SET status = 'N'"
 ELSEWHERE = Identity("alice", "node9", "another boot", 4711, 1)
@@ -161,6 +163,63 @@ def test_a_manager_elsewhere_that_lives_is_not_waited_for(office: Office) -> Non
     managers.beat(office.books.db, other)
     recovery.repair(desk)
     assert not recovery.may_have_more(desk)
+
+
+def test_a_manager_that_was_stopped_acts_on_no_answer_before_it_knows_what_it_has_lost(
+    books: Bookkeeping, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The batch system's answer waited for it all the time: a job that was held for too long."""
+    office = Office(books, tmp_path, hold_timeout=0.0)
+    desk, office.batch.end = office.desk, wait
+    looks: list[object] = []
+
+    def poll(jobs: Sequence[JobHandle]) -> dict[str, JobState]:
+        looks.append(jobs)
+        if len(looks) == 2:
+            with Database(books.path) as db:  # in a thread of its own, as another manager
+                me = managers.register(db, this_process(), office.production.id)
+                RunStore(db, office.production, me).take_over(desk.store.manager)
+            desk.due["beat"] = 0.0  # as after a stop that was longer than that
+        return {job.name: JobState.HELD for job in jobs}
+
+    monkeypatch.setattr(office.batch, "poll", poll)
+    Manager(desk).run()
+    assert office.batch.cancelled == []
+    assert office.said.count("was taken over by somebody else") == 1
+    assert (office.status, office.holder) == ("R", desk.store.manager + 1)
+
+
+@pytest.mark.parametrize("broken", ["SELECT 1 FROM meta", "SELECT production, claimed_us"])
+def test_a_display_that_cannot_read_is_no_reason_to_end(
+    books: Bookkeeping, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    """The file server was away just then, for longer than a moment."""
+    monkeypatch.setattr(connection, "GLITCH", 0.0)
+    office = Office(books, tmp_path)
+    shown: list[Snapshot] = []
+    monkeypatch.setattr(office.said, "live", True)
+    monkeypatch.setattr(office.said, "update", shown.append)
+    failing = [sqlite3.SQLITE_IOERR_READ] * 2
+
+    class Connection(sqlite3.Connection):
+        def execute(self, sql: str, *parameters: Any) -> sqlite3.Cursor:
+            if failing and sql.strip().startswith(broken):
+                error = sqlite3.OperationalError("disk I/O error")
+                error.sqlite_errorcode = failing.pop()
+                raise error
+            return super().execute(sql, *parameters)
+
+    def connect(*arguments: Any, **keywords: Any) -> sqlite3.Connection:
+        return really_connect(*arguments, **keywords, factory=Connection)
+
+    really_connect = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", connect)
+    monkeypatch.setattr(loop, "SNAPSHOT_EVERY", 0.01)
+    with Database(books.path) as db:
+        office.desk.db = db
+        Manager(office.desk).run()
+    assert (office.status, failing) == ("F", [])
+    assert shown
 
 
 # --------------------------------------------------------------------------- roll-backs

@@ -96,6 +96,12 @@ def test_the_logs_of_each_attempt_are_printed(e: Experiment) -> None:
     assert none.returncode == 18
     assert b"has had no attempt 3" in none.stderr
     olog.unlink()
+    olog.mkdir()
+    closed = logs(e)
+    assert (closed.returncode, closed.stdout) == (18, both.stdout[both.stdout.rindex(b"==> ") :])
+    assert b"count.run02091.out of attempt 2 of run 2091" in closed.stderr
+    assert b"cannot be read: Is a directory" in closed.stderr
+    olog.rmdir()
     elog.unlink()
     gone = logs(e)
     assert gone.returncode == 18
@@ -180,7 +186,7 @@ def test_the_last_lines(tmp_path: Path, text: bytes, lines: int, wanted: bytes |
 def test_a_file_that_comes_late_grows_and_moves(tmp_path: Path) -> None:
     path, other = tmp_path / "log", tmp_path / "moved"
     file = Growing(path)
-    assert not file.exists()
+    assert not file.opens()
     assert file.more() == b""
     with path.open("ab", buffering=0) as log:
         log.write(b"one")

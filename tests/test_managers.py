@@ -58,6 +58,27 @@ def seen(books: Bookkeeping, production: Production) -> list[Holder]:
     return managers.holders(books.db, production.id, besides=0)
 
 
+class Watcher:
+    """One who looks for dead managers every half minute."""
+
+    def __init__(self, books: Bookkeeping, production: Production, clock: Clock) -> None:
+        self._books, self._production, self._clock = books, production, clock
+        self._watch = LeaseWatch()
+        self.look()
+
+    def look(self, after: float = 0) -> list[int]:
+        """The dead, when so much time has gone by since the last look."""
+        self._clock.now += after
+        return [holder.id for holder in self._watch.dead(seen(self._books, self._production))]
+
+    def watch(self, seconds: float) -> list[int]:
+        """The dead after so long."""
+        while seconds > 30:
+            self.look(30)
+            seconds -= 30
+        return self.look(seconds)
+
+
 class Clock:
     """The observer's clock, in the test's hands."""
 
@@ -213,51 +234,42 @@ def test_elsewhere_a_lease_must_run_out_first(
     books: Bookkeeping, production: Production, clock: Clock
 ) -> None:
     id_ = holding(books, production, ELSEWHERE, lease=90)
-    watch = LeaseWatch()
-    assert watch.dead(seen(books, production)) == []
-    clock.now += 90
-    assert watch.dead(seen(books, production)) == []
-    clock.now += 1
-    assert [holder.id for holder in watch.dead(seen(books, production))] == [id_]
+    watcher = Watcher(books, production, clock)
+    assert watcher.watch(90) == []
+    assert watcher.look(after=1) == [id_]
 
 
 def test_every_beat_renews_the_lease(
     books: Bookkeeping, production: Production, clock: Clock
 ) -> None:
     id_ = holding(books, production, ELSEWHERE, lease=90)
-    watch = LeaseWatch()
+    watcher = Watcher(books, production, clock)
     for _ in range(5):
-        assert watch.dead(seen(books, production)) == []
-        clock.now += 80
+        assert watcher.watch(80) == []
         assert managers.beat(books.db, id_)
-    assert watch.dead(seen(books, production)) == []
-    clock.now += 91
-    assert [holder.id for holder in watch.dead(seen(books, production))] == [id_]
+    assert watcher.look() == []
+    assert watcher.watch(91) == [id_]
 
 
 def test_other_clocks_do_not_matter(
     books: Bookkeeping, production: Production, clock: Clock
 ) -> None:
     """Only whether the beat changes counts, never the time that the other wrote."""
-    holding(books, production, ELSEWHERE, lease=90)
-    watch = LeaseWatch()
+    id_ = holding(books, production, ELSEWHERE, lease=90)
+    watcher = Watcher(books, production, clock)
     for beat_at in ("1970-01-01 00:00:00.000000", "2999-01-01 00:00:00.000000"):
         with books.db.write() as tx:
             tx.execute("UPDATE manager SET beat_at = ?", (beat_at,))
-        assert watch.dead(seen(books, production)) == []
-    clock.now += 91
-    assert len(watch.dead(seen(books, production))) == 1
+        assert watcher.look() == []
+    assert watcher.watch(91) == [id_]
 
 
 def test_whoever_has_just_started_waits_a_whole_lease(
     books: Bookkeeping, production: Production, clock: Clock
 ) -> None:
-    holding(books, production, ELSEWHERE, lease=90)
-    early = LeaseWatch()
-    early.dead(seen(books, production))
-    clock.now += 91
-    assert len(early.dead(seen(books, production))) == 1
-    assert LeaseWatch().dead(seen(books, production)) == []
+    id_ = holding(books, production, ELSEWHERE, lease=90)
+    assert Watcher(books, production, clock).watch(91) == [id_]
+    assert Watcher(books, production, clock).look() == []
 
 
 def test_a_manager_that_hangs_is_dead_when_its_lease_is_over(
@@ -265,23 +277,38 @@ def test_a_manager_that_hangs_is_dead_when_its_lease_is_over(
 ) -> None:
     """Its process is there, but it was stopped, or its filesystem hangs."""
     id_ = holding(books, production, this_process(), lease=90)
-    watch = LeaseWatch()
-    assert watch.dead(seen(books, production)) == []
-    clock.now += 91
-    assert [holder.id for holder in watch.dead(seen(books, production))] == [id_]
+    assert Watcher(books, production, clock).watch(91) == [id_]
 
 
-def test_after_a_pause_of_its_own_a_manager_looks_anew(
-    books: Bookkeeping, production: Production, clock: Clock
+@pytest.mark.parametrize(
+    ("lease", "outage"), [(60, 61), (60, 100), (60, 3600), (90, 119), (600, 86400)]
+)
+def test_nobody_is_dead_because_nobody_could_reach_the_file(
+    books: Bookkeeping, production: Production, clock: Clock, lease: int, outage: float
 ) -> None:
-    """While the filesystem hung, say: the others could not give any sign of life either."""
-    holding(books, production, ELSEWHERE, lease=90)
-    watch = LeaseWatch()
-    watch.dead(seen(books, production))
-    clock.now += managers.BLIND + 1
-    assert watch.dead(seen(books, production)) == []
-    clock.now += 91
-    assert len(watch.dead(seen(books, production))) == 1
+    """While the filesystem hung, say: the others could not give any sign of life either.
+
+    This one gives its sign of life three times in a lease, and had just been going to.
+    """
+    id_ = holding(books, production, ELSEWHERE, lease=lease)
+    watcher = Watcher(books, production, clock)
+    assert watcher.watch(min(lease / 3, 60)) == []
+    assert watcher.look(after=outage) == []
+    assert managers.beat(books.db, id_)
+    assert watcher.look() == []
+    assert watcher.watch(lease) == []
+    assert watcher.look(after=1) == [id_]
+
+
+@pytest.mark.parametrize("pause", [60, 130, 300, 3600])
+def test_whoever_looks_seldom_finds_the_dead_as_well(
+    books: Bookkeeping, production: Production, clock: Clock, pause: float
+) -> None:
+    id_ = holding(books, production, ELSEWHERE)
+    watcher = Watcher(books, production, clock)
+    looks = [watcher.look(after=pause) for _ in range(12)]
+    assert looks[-1] == [id_]
+    assert looks[0] == []
 
 
 def test_whether_a_manager_elsewhere_lives_shows_with_its_next_beat(

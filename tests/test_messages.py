@@ -315,8 +315,9 @@ def test_each_type_counts_its_versions(lab: Laboratory) -> None:
 
 
 def test_without_new_the_newest_version_goes_on_or_the_one_that_is_named(lab: Laboratory) -> None:
+    lab.add_runs("Al50", "2103", "--quality=silver", "--tranche=1")
     for tag in ("one", "two"):
-        lab.finish(ALCAPANA, f"--new={tag}", "--tranche=1")  # none has this tranche
+        lab.finish(ALCAPANA, f"--new={tag}", "--tranche=1")  # none of gold has this tranche
     assert lab.finish(ALCAPANA).lines[0] == "INFO: Most recent production version 2"
     assert lab.rows("SELECT DISTINCT status FROM alcapana_v1") == [("N",)]
     assert lab.rows("SELECT DISTINCT status FROM alcapana_v2") == [("F",)]

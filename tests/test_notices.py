@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -137,6 +138,18 @@ def test_mail_arrives(server: Controller, box: Box) -> None:
     assert "Subject: rootana v8: Ended\n" in message
     assert "To: shift@example.org, me@example.org\n" in message
     assert message.endswith("Ended. 5 F\n")
+
+
+def test_mail_with_the_name_of_a_file_that_is_no_text_arrives(server: Controller, box: Box) -> None:
+    name = b"r\xfcn".decode(errors="surrogateescape")  # Latin-1
+    mail(server.port).send(Notice(f"Paused: {name}", f"no space on /{name}\n"))
+    assert "no space on /r?n" in box.messages[0]
+
+
+def test_an_address_that_is_none_is_told() -> None:
+    channel = replace(mail(1), receivers=["two\nlines"])
+    with pytest.raises(NoticeNotSent, match="linefeed"):
+        channel.send(Notice("subject", "text\n"))
 
 
 @pytest.fixture

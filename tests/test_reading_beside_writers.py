@@ -103,7 +103,19 @@ def test_nothing_is_written(books: Bookkeeping) -> None:
 
 
 @pytest.mark.slow
-def test_a_lock_of_seconds_is_waited_for_and_told_of(books: Bookkeeping) -> None:
+@pytest.mark.parametrize(
+    ("command", "done"),
+    [
+        (["status"], "alcapana_v1"),
+        (["retry", "--production=alcapana"], "0 runs will be tried again"),
+        (["recover"], "alcapana_v1"),
+        (["datasets", "add", "new", "1"], "1 new"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_a_lock_of_seconds_is_waited_for_and_told_of(
+    books: Bookkeeping, command: list[str], done: str
+) -> None:
     code = """
         import sqlite3, sys
         connection = sqlite3.connect(sys.argv[1], isolation_level=None)
@@ -114,19 +126,19 @@ def test_a_lock_of_seconds_is_waited_for_and_told_of(books: Bookkeeping) -> None
     holder = python(code, books.path)
     with processes([holder]):
         says(holder, "locked")
-        reader = subprocess.Popen(
-            [*python_command(), "status", f"--database={books.path}"],
+        other = subprocess.Popen(
+            [*python_command(), *command, f"--database={books.path}"],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             env={"PYTHONPATH": str(PROJECT), "PATH": "/usr/bin:/bin"},
         )
-        with processes([reader]):
-            assert reader.stderr is not None
-            assert "The database is locked by" in reader.stderr.readline()
+        with processes([other]):
+            assert other.stderr is not None
+            assert "The database is locked by" in other.stderr.readline()
             tell(holder)
             answer(holder)
-            assert "alcapana_v1" in answer(reader)
+            assert done in answer(other)
 
 
 @pytest.mark.slow

@@ -217,7 +217,7 @@ def test_the_command_takes_back_from_the_dead_only(
     # The spools that a test names do not exist: their files are closed to everybody.
     assert "1 returned, 2 kept, for their files are closed to you" in capsys.readouterr().out
     assert command(books, "--manager=999") == 0
-    assert capsys.readouterr().out == "No manager holds runs.\n"
+    assert capsys.readouterr().out == "Manager 999 holds no runs.\n"
 
 
 def test_force_needs_to_know_against_whom(books: Bookkeeping) -> None:

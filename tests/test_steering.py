@@ -6,6 +6,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,14 +14,16 @@ import pytest
 from bookkeeping import Bookkeeping, bookkeeping
 from desks import Office, end_well, wait
 
+from production.cli import main
 from production.errors import Interrupted
 from production.manager import loop
 from production.manager.loop import Manager
 from production.model import JobState
-from production.store import interventions, requests
+from production.store import interventions, managers, requests
 from production.store.choice import RunChoice
 from production.store.connection import Database
 from production.store.identity import this_process
+from production.store.reports.standing import workers
 from production.store.requests import Answer
 
 T = TypeVar("T")
@@ -52,8 +55,8 @@ class Colleague:
 
     def ask(self, verb: str, argument: str = "") -> Answer:
         """Ask the manager, and wait for what it says."""
-        managers = self.until(lambda: requests.at_work(self.db, self.office.production.id))
-        (asked,) = requests.ask(self.db, managers, verb, argument, this_process())
+        (manager,) = self.until(lambda: workers(self.db, self.office.production))
+        (asked,) = requests.ask(self.db, [manager.id], verb, argument, this_process())
         return self.until(lambda: requests.answers(self.db, [asked]))[asked]
 
     def until_submitted(self, jobs: int) -> None:
@@ -62,13 +65,13 @@ class Colleague:
 
     def let_all_end(self) -> None:
         """Have all jobs end well, now and from now on."""
-        self.office.batch.state = JobState.GONE
         self.office.batch.end = end_well
         for job in list(self.office.batch.submitted):
             # One that was submitted only now has ended by itself, and may be cleared away.
             with contextlib.suppress(FileNotFoundError):
                 if not (job.spool / "record").exists():
                     end_well(job)
+        self.office.batch.state = JobState.GONE  # only now: none is gone that left no record
 
     def until(self, look: Callable[[], T]) -> T:
         """Wait for what ``look`` finds."""
@@ -253,8 +256,11 @@ def test_who_asked_for_what_is_kept(office: Office) -> None:
     beside(office, story)
     who = this_process()
     sql = "SELECT verb, argument, user, host, done, answer, answered IS NOT NULL FROM request"
-    row = ("nproc", "5", who.user, who.host, 1, "nproc is now 5, was 3", 1)
-    assert office.books.rows(sql) == [row]
+    start = '{"dataset": [], "tranche": [], "quality": ["gold"], "nproc": 3, "spacelim": 0.9}'
+    assert office.books.rows(sql) == [
+        ("start", start, who.user, who.host, 1, "Started", 1),
+        ("nproc", "5", who.user, who.host, 1, "nproc is now 5, was 3", 1),
+    ]
     assert office.said.count(f"User {who.user} on {who.host} asks for: nproc 5") == 1
 
 
@@ -262,4 +268,22 @@ def test_what_was_asked_of_a_manager_that_has_ended_stays_unanswered(office: Off
     office.batch.end = end_well
     office.batch.state = JobState.GONE
     Manager(office.desk).run()
-    assert requests.at_work(office.books.db, office.production.id) == []
+    assert workers(office.books.db, office.production) == []
+
+
+def test_a_manager_of_a_host_that_went_down_is_asked_only_by_its_number(
+    books: Bookkeeping, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It cannot answer, so whoever asks all managers would wait for it, and be told of failure."""
+    books.label(RUNS)
+    production = books.start()
+    gone = replace(this_process(), host="lxplus7", boot="before it went down")
+    number = managers.register(books.db, gone, production.id)
+    with books.db.write() as tx:
+        tx.execute("UPDATE manager SET beat_at = '2026-01-01 00:00:00.000000'")
+    words = ["pause", f"--production={production.type}", f"--database={books.path}", "--wait=0"]
+    assert main([*words, "--everybody"]) == 43
+    assert "No such manager is at work" in capsys.readouterr().err
+    assert books.cell("SELECT count(*) FROM request") == 0
+    assert main([*words, f"--manager={number}"]) == 43
+    assert books.column("SELECT manager FROM request") == [number]

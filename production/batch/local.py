@@ -31,6 +31,7 @@ from production.errors import (
     BatchError,
     ConfigurationError,
     NotSupported,
+    QueryFailed,
     UsageError,
     submission_trouble,
 )
@@ -44,9 +45,9 @@ GRACE = 5.0
 PATIENCE = 20.0
 _GLANCE = 0.05  # seconds between two looks at processes that are about to end
 # Seconds without a sign of life after which a job on another host is gone.  If it is not, and only
-# its host was cut off, it finds that it was given up, and publishes nothing.
+# its host was cut off, it finds that it was given up, and publishes nothing.  Between two looks no
+# more than half of them counts: what kept us from looking may have kept the job from its sign.
 SILENCE = 600.0
-BLIND = 120.0  # seconds without a look after which the observation starts anew
 
 # Reasons for which no process can be started just now, whatever the job.
 _MOMENTARY = (
@@ -132,10 +133,11 @@ class LocalSystem:
         self._running: dict[str, Process] = {}
         self._loads: dict[str, Load] = {}  # of those that run
         self._adopted = Load(0, 0)  # of jobs of other managers that we watch
-        # The last sign of life of each job on another host, and when it was new (monotonic).
+        # The last sign of life of each job on another host, and the seconds without one since.
         self._signs: dict[str, tuple[str, float]] = {}
         self._silent: dict[str, str] = {}  # the hosts of jobs that are gone for want of one
         self._looked = time.monotonic()
+        self._stuck = ""  # why nothing can be started just now
 
     def check(self, needs: Requirements) -> None:
         """See BatchSystem."""
@@ -166,15 +168,14 @@ class LocalSystem:
     def poll(self, jobs: Sequence[JobHandle]) -> dict[str, JobState]:
         """See BatchSystem.
 
-        Never fails.  Where nothing can be known, a job is RUNNING: on another host, until it
-        leaves its record or falls silent; in a spool that cannot be read just now.
+        Fails only to tell that this machine can start no process.  Where nothing can be known, a
+        job is RUNNING: on another host, until it leaves its record or falls silent; in a spool
+        that cannot be read just now.
         """
         states: dict[str, JobState] = {}
         now = time.monotonic()  # before looking, which takes as long as the file server is away
         with self._lock:
-            if now - self._looked > BLIND:
-                self._signs.clear()  # while we could not look, jobs could not give a sign either
-            self._looked = now
+            since, self._looked = now - self._looked, now
             for job in jobs:
                 if job.name in self._pending:
                     states[job.name] = JobState.PENDING
@@ -183,8 +184,11 @@ class LocalSystem:
             self._adopted = Load(0, 0)
             for job in jobs:
                 if job.name not in states:
-                    states[job.name] = self._state_of_other(job)
+                    states[job.name] = self._state_of_other(job, since)
             self._fill_slots()
+            if self._stuck:
+                what = f"{self._host} cannot start a process for the next job: {self._stuck}"
+                raise QueryFailed(system=self.name, what=what)
         return states
 
     def cancel(self, jobs: Sequence[JobHandle]) -> None:
@@ -241,6 +245,7 @@ class LocalSystem:
     # ------------------------------------------------------------------ under the lock
 
     def _fill_slots(self) -> None:
+        self._stuck = ""
         for job in list(self._pending.values()):
             load = Load.of(job.requirements)
             taken = sum(self._loads.values(), start=self._adopted)
@@ -252,6 +257,7 @@ class LocalSystem:
                 child = _start(job)
             except OSError as error:
                 if error.errno in _MOMENTARY:
+                    self._stuck = error.strerror or str(error)
                     return  # the next poll tries again
                 del self._pending[job.name]  # its directories are gone, so it is gone too
             else:
@@ -261,12 +267,15 @@ class LocalSystem:
                 self._loads[job.name] = load
                 threading.Thread(target=self._reap, args=(job.name, child), daemon=True).start()
 
-    def _state_of_other(self, job: JobHandle) -> JobState:
-        """The state of a job that is no child of ours, counting those that hold a slot here."""
+    def _state_of_other(self, job: JobHandle, since: float) -> JobState:
+        """The state of a job that is no child of ours, counting those that hold a slot here.
+
+        ``since``: how many seconds ago it was looked at before.
+        """
         try:
             process, host = _see_pid(job.spool)
             if host != self._host:
-                return self._state_elsewhere(job, host)
+                return self._state_elsewhere(job, host, since)
         except (FileNotFoundError, ValueError):
             # It never started, or its host crashed just then.
             return JobState.GONE
@@ -277,7 +286,7 @@ class LocalSystem:
             return JobState.RUNNING
         return JobState.GONE
 
-    def _state_elsewhere(self, job: JobHandle, host: str) -> JobState:
+    def _state_elsewhere(self, job: JobHandle, host: str, since: float) -> JobState:
         """The state of a job on another host; raises OSError."""
         if (job.spool / "record").exists():
             return JobState.GONE
@@ -286,12 +295,14 @@ class LocalSystem:
             sign = (job.spool / "started" / "beat").read_text()
         except FileNotFoundError:
             sign = ""
-        before, since = self._signs.get(job.name, (None, self._looked))
-        if sign != before:
-            since = self._looked
+        before, silence = self._signs.get(job.name, (None, 0.0))
+        if sign == before:
+            silence += min(since, SILENCE / 2)
+        else:
+            silence = 0.0
             self._silent.pop(job.name, None)
-        self._signs[job.name] = (sign, since)
-        if self._looked - since <= SILENCE:
+        self._signs[job.name] = (sign, silence)
+        if silence <= SILENCE:
             return JobState.RUNNING
         self._silent[job.name] = host
         return JobState.GONE

@@ -6,16 +6,19 @@ a busy login node.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 from io import TextIOWrapper
 from types import ModuleType
+from typing import TextIO
 
+from production.begin import end_by_exception
 from production.cli.examples import epilog
 from production.cli.parser import Parser
-from production.errors import Interrupted, ProductionError, UsageError
+from production.errors import FileUnwritable, Interrupted, ProductionError, UsageError
 
 COMMANDS = {
     "run": "process the runs of a production (the same as run_production.py)",
@@ -70,6 +73,7 @@ def command_parser(name: str, prog: str) -> tuple[Parser, ModuleType]:
 
 def main(argv: Sequence[str] | None = None, program: str = "production") -> int:
     """Run a command; returns the exit code.  Every foreseen failure ends as one line."""
+    _open_standard_files()
     if "_ARGCOMPLETE" in os.environ:  # started by a shell, for a TAB
         from production.cli.completion import complete
 
@@ -86,14 +90,43 @@ def main(argv: Sequence[str] | None = None, program: str = "production") -> int:
     except Interrupted as error:
         return error.exit_code
     except ProductionError as error:
-        print(f"ERROR: {error}", file=sys.stderr)
-        return error.exit_code
+        return _end(error)
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:
-        # The reader (head, less) has gone; nothing more can be printed, not even at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # the reader (head, less) has gone
+        _silence(sys.stdout)
         return 141
+    except OSError as error:
+        if error.filename is not None or error.errno not in _UNWRITABLE:
+            raise
+        _silence(sys.stdout)
+        return _end(FileUnwritable(path="standard output", what=error.strerror))
+
+
+def _open_standard_files() -> None:
+    """Where some are closed (``>&-``, a daemon), no other file may get their numbers."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            null = os.open(os.devnull, os.O_RDWR)  # the lowest that is free
+            setattr(sys, name, os.fdopen(null, "w" if number else "r", closefd=False))
+
+
+# What writing to an open file fails with: a full disk, a terminal that has gone.
+_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+
+
+def _end(error: ProductionError) -> int:
+    """Tell the user, where that can be done; the exit code."""
+    try:
+        print(f"ERROR: {error}", file=sys.stderr, flush=True)
+    except OSError:
+        _silence(sys.stderr)
+    return error.exit_code
+
+
+def _silence(stream: TextIO) -> None:
+    """Nothing more can be printed there; what is in its buffer would fail again at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def run_production(argv: Sequence[str] | None = None) -> int:
@@ -124,7 +157,10 @@ def _dispatch(arguments: list[str], program: str) -> int:
     if name == "run" and not rest:
         parser.print_help()
         return 0
-    return int(command.run(parser.parse_args(rest)))
+    options = parser.parse_args(rest)
+    if name != "run":  # which says itself when something begins that has to be undone
+        end_by_exception()
+    return int(command.run(options))
 
 
 def _overview() -> str:

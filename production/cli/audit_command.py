@@ -11,7 +11,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from production.cli.output import add_table_output, open_choice, show
+from production.cli.choosing import open_choice
+from production.cli.output import add_table_output, show
 from production.cli.parser import add_config, add_database, add_production, add_runs
 from production.errors import FilesAmiss
 

@@ -9,6 +9,7 @@ import argparse
 import time
 from pathlib import Path
 
+from production.cli.choosing import open_to_read
 from production.cli.parser import add_database, path
 from production.errors import UsageError
 
@@ -41,13 +42,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Do it."""
     from production.store import backup, repository
-    from production.store.connection import Database
     from production.view.progress import Progress
 
     if options.commit:
         repository.check(options.commit)
     file = _file(options)
-    with Database(options.database, readonly=True) as db, Progress(backup.size(db)) as progress:
+    with open_to_read(options.database) as db, Progress(backup.size(db)) as progress:
         if options.text or options.commit:
             replace = options.force or _is_ours(options, file)
             changed = backup.write_text(db, file, replace=replace, progress=progress.reach)

@@ -10,6 +10,7 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from production.cli.choosing import open_choice
 from production.cli.output import add_table_output, show
 from production.cli.parser import add_config, add_database, add_production, converter
 from production.errors import SpoolTrouble
@@ -46,12 +47,9 @@ def run(options: argparse.Namespace) -> int:
     from production import config as configuration
     from production.manager import leftovers
     from production.staging.one_fetch import Fetching
-    from production.store.choice import choose_productions
-    from production.store.connection import Database
 
     data = configuration.load(options.config, options.database).data.resolve()
-    with Database(options.database, readonly=options.dry_run) as db:
-        productions = choose_productions(db, options.production, options.version)
+    with open_choice(options, write=not options.dry_run) as (db, productions, _):
         given_up = _give_up(db, productions, options)
         places = leftovers.of_all(db, productions, data)
         found = [

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 
+from production.cli.choosing import open_to_read, open_to_write
 from production.cli.examples import epilog
-from production.cli.output import add_table_output, open_to_read, show
+from production.cli.output import add_table_output, show
 from production.cli.parser import add_database, converter, number, path
 
 
@@ -56,7 +57,6 @@ def run(options: argparse.Namespace) -> int:
     from dataclasses import astuple, fields
 
     from production.store import datasets
-    from production.store.connection import Database
 
     if options.action == "list":
         with open_to_read(options.database) as db:
@@ -71,7 +71,7 @@ def run(options: argparse.Namespace) -> int:
             datasets.Label(run, options.name, options.tranche, options.quality, options.geometry)
             for run in options.runs
         ]
-    with Database(options.database) as db:
+    with open_to_write(options.database) as db:
         new, changed = datasets.add(db, labels)
     same = len(set(labels)) - new - changed
     print(f"{new} new, {changed} changed, {same} as before")

@@ -6,10 +6,12 @@ It asks the database, the probe of the space, and the batch system for the jobs 
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from typing import TYPE_CHECKING
 
-from production.cli.output import add_table_output, open_to_read, show
+from production.cli.choosing import open_one
+from production.cli.output import add_table_output, show
 from production.cli.parser import (
     DATABASE,
     add_config,
@@ -51,15 +53,13 @@ def run(options: argparse.Namespace) -> int:
     from production.explain.causes import of_production
     from production.explain.gather import gather
     from production.explain.run_causes import of_run
-    from production.store import productions
 
-    with open_to_read(options.database) as db:
-        production = productions.find(db, options.production, options.version)
+    with open_one(options) as (db, production, _):
         usual = options.database == expanded(DATABASE)
         facts = gather(
             db,
             production,
-            option="" if usual else f"--database={options.database}",
+            option="" if usual else f"--database={shlex.quote(str(options.database))}",
             run=options.run,
             config=options.config,
             ask=not options.quick,

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import TextIO
 
+from production.cli.choosing import open_one
 from production.cli.parser import add_database, add_production, add_runs, path, word
 
 
@@ -40,17 +41,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Do it."""
-    from production.store import export, productions
-    from production.store.choice import RunChoice
-    from production.store.connection import Database
+    from production.store import export
     from production.store.newfile import new_file
 
-    chosen = RunChoice(options.runs, options.dataset)
     wanted = [name.strip() for name in options.columns.split(",")] if options.columns else []
     write = {"csv": _write_csv, "json": _write_json}[options.output]
-    with Database(options.database, readonly=True) as db:
-        chosen.check(db)
-        production = productions.find(db, options.production, options.version)
+    with open_one(options) as (db, production, chosen):
         names = export.columns(db, production, wanted)
         rows = export.rows(db, production, chosen, names)
         if options.file is None:

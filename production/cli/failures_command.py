@@ -8,7 +8,8 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from production.cli.output import add_table_output, open_choice, show
+from production.cli.choosing import open_choice
+from production.cli.output import add_table_output, show
 from production.cli.parser import add_database, add_production, add_runs
 
 if TYPE_CHECKING:

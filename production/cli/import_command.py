@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 
+from production.cli.choosing import open_to_write
 from production.cli.parser import add_database, path
 
 
@@ -20,10 +21,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Do it."""
     from production.store import legacy
-    from production.store.connection import Database
 
     old = legacy.read(options.old)
-    with Database(options.database) as db:
+    with open_to_write(options.database) as db:
         for line in legacy.take_over(db, old):
             print(line)
     return 0

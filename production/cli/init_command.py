@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 
 from production.cli.parser import add_database
 
@@ -19,6 +20,6 @@ def run(options: argparse.Namespace) -> int:
     create(options.database)
     print(
         f"Created {options.database}. Next: production datasets import FILE.csv "
-        f"--database={options.database}"
+        f"--database={shlex.quote(str(options.database))}"
     )
     return 0

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from production.cli.output import open_to_read
+from production.cli.choosing import open_one
 from production.cli.parser import add_database, add_production, number
 from production.errors import NotRecorded
 
@@ -63,11 +63,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Do it."""
-    from production.store import productions
     from production.store.reports.logs import logged
 
-    with open_to_read(options.database) as db:
-        production = productions.find(db, options.production, options.version)
+    with open_one(options) as (db, production, _):
         found = logged(db, production, options.run, options.attempt)
         if found.attempt is None:
             raise NotRecorded(
@@ -83,8 +81,9 @@ def run(options: argparse.Namespace) -> int:
 
 def _print(production: Production, found: Logged, options: argparse.Namespace) -> None:
     files = _files(found, options)
-    there = [file for file in files if file.exists()]
-    if not there:
+    there = [file for file in files if file.opens()]
+    closed = [file for file in files if file.trouble]
+    if not there and not closed:
         names = " and ".join(str(file.path) for file in files)
         what = f"they are not there: {names}" if names else "no job was prepared for it yet"
         raise NotRecorded(
@@ -94,6 +93,11 @@ def _print(production: Production, found: Logged, options: argparse.Namespace) -
     _emit(there, len(files) > 1, None)
     for file in files:
         file.close()
+    if closed:
+        raise NotRecorded(
+            what=f"The log {closed[0].path} of attempt {found.attempt} of run {found.run} of "
+            f"{production.label} cannot be read: {closed[0].trouble}"
+        )
 
 
 def _follow(

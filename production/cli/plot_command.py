@@ -44,8 +44,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Do it."""
-    from production.cli.output import open_to_read
-    from production.store.choice import choose_productions
+    from production.cli.choosing import open_choice
     from production.store.newfile import new_file
 
     # Of its caches: they are none of the user's concern.
@@ -56,10 +55,8 @@ def run(options: argparse.Namespace) -> int:
         raise ExtraMissing(what="production plot", package="matplotlib", extra="plots") from None
     from production.view.plots import save
 
-    with open_to_read(options.database) as db:
-        figure = PICTURES[options.what](
-            db, choose_productions(db, options.production, options.version)
-        )
+    with open_choice(options) as (db, among, _):
+        figure = PICTURES[options.what](db, among)
     with new_file(options.file.absolute(), replace=options.force) as new:
         save(figure, new, options.file.suffix[1:])
     return 0

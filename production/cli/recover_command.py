@@ -10,6 +10,7 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from production.cli.choosing import open_choice
 from production.cli.output import add_table_output, show
 from production.cli.parser import add_database, add_production, converter, number
 from production.errors import UsageError
@@ -50,15 +51,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Do it."""
-    from production.store.choice import choose_productions
-    from production.store.connection import Database
     from production.store.holdings import take_back, take_by_force, watch
     from production.store.identity import this_process
 
     if options.force and options.manager is None:
         raise UsageError(text="--force needs --manager=ID: whose runs are to be taken")
-    with Database(options.database, readonly=options.dry_run) as db:
-        productions = choose_productions(db, options.production, options.version)
+    with open_choice(options, write=not options.dry_run) as (db, productions, _):
         found, states = watch(db, productions, options.watch, options.manager)
         who = this_process()
         done: dict[int, TakenBack] = {}
@@ -69,7 +67,11 @@ def run(options: argparse.Namespace) -> int:
                 done[index] = take_by_force(db, holding, who, _is_within_reach)
             elif states[holding.holder.id] is False:
                 done[index] = take_back(db, holding, who)
-    _show(found, states, done, options.output)
+    if found or options.output != "table":
+        _show(found, states, done, options.output)
+    else:
+        named = options.manager is not None
+        print(f"Manager {options.manager} holds no runs." if named else "No manager holds runs.")
     return 0
 
 
@@ -84,9 +86,6 @@ def _show(
     from production.view.tables import to_the_second
 
     if form == "quiet":
-        return
-    if form == "table" and not found:
-        print("No manager holds runs.")
         return
     words = {True: "alive", False: "dead", None: "unknown"}
     headers = [

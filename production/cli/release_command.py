@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import argparse
 
-from production.cli.output import add_table_output, check_named, show
+from production.cli.choosing import check_named, open_one
+from production.cli.output import add_table_output, show
 from production.cli.parser import add_database, add_production, add_runs
 from production.errors import ChangeRefused
 
@@ -22,16 +23,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Do it."""
-    from production.store import interventions, productions
-    from production.store.choice import RunChoice
-    from production.store.connection import Database
+    from production.store import interventions
     from production.store.identity import this_process
 
     check_named(options)
-    chosen = RunChoice(options.runs, options.dataset)
-    with Database(options.database) as db:
-        chosen.check(db)
-        production = productions.find(db, options.production, options.version)
+    with open_one(options, write=True) as (db, production, chosen):
         asked = interventions.release(db, production, chosen, this_process())
     if options.output != "quiet":
         rows = [[answer.run, answer.released, answer.why] for answer in asked]

@@ -6,6 +6,7 @@ An existing database is never touched: move it away first, when no manager works
 from __future__ import annotations
 
 import argparse
+import shlex
 
 from production.cli.parser import add_database, path
 
@@ -26,7 +27,7 @@ def run(options: argparse.Namespace) -> int:
     with Progress(total) as progress:
         version = backup.restore(options.backup, options.database, progress.reach)
     print(f"{options.database}: restored from {options.backup}")
-    where = f"--database={options.database}"
+    where = f"--database={shlex.quote(str(options.database))}"
     if version < SCHEMA_VERSION:
         print(f"It has schema version {version}. Next: production migrate {where}")
     else:

@@ -9,6 +9,7 @@ import argparse
 import os
 from typing import TYPE_CHECKING
 
+from production.cli.choosing import open_one
 from production.cli.parser import add_database, add_production, add_runs, word
 from production.errors import ChangeRefused, UsageError
 
@@ -44,22 +45,18 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Do it."""
     from production.model import Status
-    from production.store import interventions, productions
+    from production.store import interventions
     from production.store.choice import RunChoice
-    from production.store.connection import Database
 
-    chosen = RunChoice(options.runs, options.dataset)
     status, reason = Status(options.status), options.reason or ""
-    if status is Status.FINISHED and not (options.again and chosen):
+    if status is Status.FINISHED and not (options.again and (options.runs or options.dataset)):
         raise UsageError(
             text="finished runs are done again only when they are named (RUNS or --dataset) and "
             "--again is given"
         )
     if options.again and status is not Status.FINISHED:
         raise UsageError(text="--again is for finished runs: --status=F")
-    with Database(options.database) as db:
-        chosen.check(db)
-        production = productions.find(db, options.production, options.version)
+    with open_one(options, write=True) as (db, production, chosen):
         if status is Status.FINISHED:
             runs = interventions.standing_at(db, production, chosen, status, reason)
             _check_no_outputs(db, production, runs)

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from production.begin import end_by_exception
 from production.cli.parser import add_database, add_output, converter, number, path, word
 from production.errors import DisplayUnavailable, ProductionError, RunsFailed, UsageError
 from production.model import DEFAULT_QUALITY, Status
@@ -273,6 +274,7 @@ def run(options: argparse.Namespace) -> int:
     if options.display and options.quiet:
         raise UsageError(text="--quiet is for messages: a display shows all of them")
     with open_session(options, tell_of_waits(Console(options.output))) as session:
+        end_by_exception()
         if options.dry_run:
             print(session.dry_run())
             return 0
@@ -349,7 +351,8 @@ def _signals_to(manager: Manager, view: View) -> Iterator[None]:
         elif now - first > SAME_SIGNAL:
             with contextlib.suppress(Exception):  # perhaps in the middle of a line
                 view.close()
-            os.write(2, b"Stopped at once; the next start repairs what is left behind\n")
+            with contextlib.suppress(OSError):
+                os.write(2, b"Stopped at once; the next start repairs what is left behind\n")
             os._exit(128 + signum)
 
     before: dict[int, Callable[..., object] | int | None] = {

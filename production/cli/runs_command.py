@@ -12,7 +12,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from production.cli.output import add_table_output, open_choice, show
+from production.cli.choosing import open_choice
+from production.cli.output import add_table_output, show
 from production.cli.parser import (
     add_database,
     add_production,

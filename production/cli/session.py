@@ -23,7 +23,9 @@ from production.config import Configuration
 from production.errors import (
     ConfigurationError,
     ModulesUnreadable,
+    RecipeError,
     UnknownProduction,
+    UnknownRecipe,
     UsageError,
 )
 from production.job.orders import render_orders
@@ -33,7 +35,7 @@ from production.manager.loop import Manager
 from production.manager.paths import Paths
 from production.manager.plan import JobSettings, plan_job
 from production.manager.settings import Rooms, Settings
-from production.model import Claim, Production, Requirements, RunFilter
+from production.model import ANY_QUALITY, Claim, Production, Requirements, RunFilter
 from production.notify.channels import Channel, CommandChannel, Herald, MailChannel
 from production.notify.notices import NoticeRules
 from production.recipe.load import find_recipe, modules_file
@@ -47,7 +49,6 @@ from production.store.identity import current_user
 from production.store.runs import RunStore
 from production.view.base import View
 
-ANY_QUALITY = "any"
 CALIBRATION = "~/data/calibration.db"
 
 
@@ -141,26 +142,33 @@ def open_session(options: argparse.Namespace, on_wait: Callable[[str], None]) ->
     """
     config = configuration.load(options.config, options.database)
     directories = config.recipe_directories(options.database)
-    recipe = find_recipe(options.production, directories)
+    try:
+        recipe = find_recipe(options.production, directories)
+    except UnknownRecipe:
+        # One's own lie beside the database: perhaps that is not the one that was meant.
+        with Database(options.database, readonly=True, patience=math.inf, on_wait=on_wait):
+            raise
+    _check_script(recipe)
     _check_data(config)
     _check_new(options, recipe)
     with Database(
         options.database, readonly=options.dry_run, patience=math.inf, on_wait=on_wait
     ) as db:
         settings = _settings(options, config)
-        datasets.check_known(db, settings.filter.datasets)
+        _check_choice(db, options, settings.filter)
         production, base = _productions(db, options, recipe)
         open_ = cache(lambda name: open_batch(name, _batch_options(options, config, name)))
-        batch = open_(choose(options.batch or config.batch.system))
-        needs = _requirements(options, recipe, batch.name)
-        batch.check(needs)
-        rooms = Rooms(
-            batch=batch,
-            probe=open_probe(config.space, config.data),
-            archive=_archive(options, config, recipe),
-            open_batch=open_,
-            herald=_herald(config),
-        )
+        with _file_is_named(config):
+            batch = open_(choose(options.batch or config.batch.system))
+            needs = _requirements(options, recipe, batch.name)
+            batch.check(needs)
+            rooms = Rooms(
+                batch=batch,
+                probe=open_probe(config.space, config.data),
+                archive=_archive(options, config, recipe),
+                open_batch=open_,
+                herald=_herald(config),
+            )
         job = JobSettings(
             config.environment.script,
             config.environment.variables or {},
@@ -172,6 +180,26 @@ def open_session(options: argparse.Namespace, on_wait: Callable[[str], None]) ->
         yield session
 
 
+@contextmanager
+def _file_is_named(config: Configuration) -> Iterator[None]:
+    """Those who are given one table of the configuration do not know its file."""
+    try:
+        yield
+    except ConfigurationError as error:
+        table = error.fields["where"]
+        if isinstance(table, Path) or str(table).startswith("$"):
+            raise
+        what = f"{table}: {error.fields['what']}"
+        raise ConfigurationError(where=config.path, what=what) from None
+
+
+def _check_script(recipe: Recipe) -> None:
+    """Or each run would fail with the same."""
+    if not os.access(recipe.script, os.R_OK):
+        what = f"the job script {recipe.script} cannot be read: chmod a+r it"
+        raise RecipeError(where=recipe.path, what=what)
+
+
 def _check_data(config: Configuration) -> None:
     """The data directory is made when it is needed; refuse when that will not be possible."""
     place = config.data.resolve()
@@ -180,6 +208,13 @@ def _check_data(config: Configuration) -> None:
     if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
         what = f"in the data directory {config.data} nothing can be written ({place})"
         raise ConfigurationError(where=config.path, what=what)
+
+
+def _check_choice(db: Database, options: argparse.Namespace, chosen: RunFilter) -> None:
+    """What is misspelt chooses nothing; of the configuration's defaults, some may not be in use."""
+    datasets.check_known(db, chosen.datasets)
+    datasets.check_labels(db, "tranche", options.tranche or ())
+    datasets.check_labels(db, "quality", {*(options.quality or ())} - {ANY_QUALITY})
 
 
 def _check_new(options: argparse.Namespace, recipe: Recipe) -> None:

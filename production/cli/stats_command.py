@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import argparse
 
-from production.cli.output import add_table_output, open_choice, show
+from production.cli.choosing import open_choice
+from production.cli.output import add_table_output, show
 from production.cli.parser import add_database, add_production, add_runs
 
 

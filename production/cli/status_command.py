@@ -8,7 +8,8 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from production.cli.output import add_table_output, open_to_read, show
+from production.cli.choosing import open_choice
+from production.cli.output import add_table_output, show
 from production.cli.parser import add_database, add_production
 
 if TYPE_CHECKING:
@@ -25,15 +26,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Do it."""
     from production.model import Status
-    from production.store.choice import choose_productions
     from production.store.reports.standing import standings
     from production.view.tables import figure, to_the_second
 
-    with open_to_read(options.database) as db:
-        wanted = None
-        if options.production is not None or options.version is not None:
-            wanted = choose_productions(db, options.production, options.version)
-        found = standings(db, wanted)
+    with open_choice(options) as (db, among, _):
+        found = standings(db, among)
     headers = [
         *("production", "software", "base", "start", "stop", *map(str, Status)),
         *("percent", "rate", "expected_end", "user", "at_work"),

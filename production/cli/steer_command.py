@@ -11,12 +11,14 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from production.cli.parser import add_database, add_output, number, word
+from production.cli.choosing import open_one
+from production.cli.parser import add_database, add_output, add_production, number, word
 from production.errors import RequestUnheeded, UsageError
 
 if TYPE_CHECKING:
     from production.model import Production
-    from production.store.requests import Answer, AtWork
+    from production.store.reports.standing import Worker
+    from production.store.requests import Answer
 
 SETTINGS = ("nproc", "nprep", "spacelim")
 GLANCE = 0.3  # seconds between two looks for answers
@@ -35,15 +37,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
             type=word,
             help=f"NAME=VALUE, one of {', '.join(SETTINGS)}: see run_production.py --help",
         )
-    parser.add_argument(
-        "--production", metavar="PROD_TYPE", required=True, help="The production type."
-    )
-    parser.add_argument(
-        "--version",
-        metavar="#",
-        type=number(int, "a version number", 0, 10**6),
-        help="Version of the production. (Default: the highest of that type)",
-    )
+    add_production(parser)
     whom = parser.add_mutually_exclusive_group()
     whom.add_argument(
         "--manager",
@@ -67,19 +61,18 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Do it."""
-    from production.store import productions, requests
-    from production.store.connection import Database
+    from production.store import requests
     from production.store.identity import this_process
+    from production.store.reports.standing import workers
 
     wanted = _wanted(options)
     who = this_process()
-    with Database(options.database) as db:
-        production = productions.find(db, options.production, options.version)
-        at_work = requests.at_work(db, production.id)
-        managers = _chosen(options, at_work, who.user, production)
-        asked: dict[int, AtWork] = {}
+    with open_one(options, write=True) as (db, production, _):
+        chosen = _chosen(options, workers(db, production), who.user, production)
+        asked: dict[int, Worker] = {}
         for verb, argument in wanted:
-            asked |= requests.ask(db, managers, verb, argument, who)
+            ids = requests.ask(db, list(chosen), verb, argument, who)
+            asked |= {request: chosen[manager] for request, manager in ids.items()}
         deadline = time.monotonic() + options.wait
         answers = requests.answers(db, list(asked))
         while len(answers) < len(asked) and time.monotonic() < deadline:
@@ -110,25 +103,27 @@ def _wanted(options: argparse.Namespace) -> list[tuple[str, str]]:
 
 
 def _chosen(
-    options: argparse.Namespace, at_work: Sequence[AtWork], user: str, production: Production
-) -> list[AtWork]:
+    options: argparse.Namespace, workers: Sequence[Worker], user: str, production: Production
+) -> dict[int, Worker]:
+    """Whom to ask, by number: those at work, or the one that is named unless it is surely gone."""
+    at_work = [worker for worker in workers if worker.at_work]
     if options.manager is not None:
-        chosen = [manager for manager in at_work if manager.id == options.manager]
+        chosen = [w for w in workers if w.id == options.manager and w.alive is not False]
     elif options.everybody:
-        chosen = list(at_work)
+        chosen = at_work
     else:
-        chosen = [manager for manager in at_work if manager.user == user]
+        chosen = [worker for worker in at_work if worker.user == user]
     if not chosen:
-        others = ", ".join(f"{m.id} ({m.user} on {m.host})" for m in at_work)
+        others = ", ".join(f"{w.id} ({w.place})" for w in at_work)
         hint = f" At work are managers {others}: see --manager and --everybody." if others else ""
         whose = "" if options.everybody or options.manager else "of yours "
         raise RequestUnheeded(
             what=f"No such manager {whose}is at work on {production.label}.{hint}"
         )
-    return chosen
+    return {worker.id: worker for worker in chosen}
 
 
-def _show(output: str, asked: dict[int, AtWork], answers: dict[int, Answer]) -> None:
+def _show(output: str, asked: dict[int, Worker], answers: dict[int, Answer]) -> None:
     if output == "json":
         import json
 
@@ -146,4 +141,4 @@ def _show(output: str, asked: dict[int, AtWork], answers: dict[int, Answer]) -> 
     elif output == "table":
         for id_, manager in asked.items():
             said = answers[id_].text if id_ in answers else "no answer yet"
-            print(f"Manager {manager.id} ({manager.user} on {manager.host}): {said}")
+            print(f"Manager {manager.id} ({manager.place}): {said}")

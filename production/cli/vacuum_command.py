@@ -6,8 +6,8 @@ Nobody else can read or write meanwhile; managers wait, and go on by themselves.
 from __future__ import annotations
 
 import argparse
-import sys
 
+from production.cli.choosing import open_to_write
 from production.cli.parser import add_database, converter
 from production.units import parse_duration
 
@@ -27,17 +27,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Do it."""
     from production.store.backup import size
-    from production.store.connection import Database
     from production.store.vacuum import vacuum
 
-    with Database(options.database) as db:
+    with open_to_write(options.database) as db:
         db.patience = options.wait
-        db.on_wait = _say_what_is_waited_for
         before = size(db)
         vacuum(db)
         print(f"{options.database}: {size(db)} bytes, {before} before")
     return 0
-
-
-def _say_what_is_waited_for(cause: str) -> None:
-    print(f"{cause}. Waiting for it", file=sys.stderr)

@@ -10,7 +10,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from production.cli.output import open_to_read
+from production.cli.choosing import open_one
 from production.cli.parser import add_database, add_production, converter, number
 from production.errors import WaitedInVain, WaitedTooLong
 from production.store.reports.until import parse_condition
@@ -51,15 +51,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Do it."""
-    from production.store import productions
     from production.store.reports.standing import standing
 
     wanted = options.until or [parse_condition("done")]
     until = ", ".join(condition.text for condition in wanted)
     deadline = None if options.timeout is None else time.monotonic() + options.timeout
     warned = False
-    with open_to_read(options.database) as db:
-        production = productions.find(db, options.production, options.version)
+    with open_one(options) as (db, production, _):
         while True:
             found = standing(db, production)
             reached = [condition for condition in wanted if condition.is_met(found)]

@@ -57,7 +57,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Do it."""
     from production import config as configuration
-    from production.cli.output import open_to_read
+    from production.cli.choosing import open_to_read
     from production.errors import DisplayUnavailable
     from production.job.fence import started_on
     from production.manager.survey import Survey

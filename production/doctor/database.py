@@ -13,6 +13,7 @@ import time
 from collections.abc import Generator, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from shlex import quote
 
 from production.doctor.findings import Finding, error, note, ok, warning
 from production.doctor.half import described
@@ -128,7 +129,9 @@ def _contents(connection: sqlite3.Connection, path: Path) -> Generator[Finding, 
     yield ok("journal", f"rollback journal ({mode})")
     if application != APPLICATION_ID:
         what = f"{path} is no production database: it has none of its tables"
-        remedy = f"Name the right file, or take an old one over: production import {path}"
+        remedy = (
+            f"Name the right file, or take an old one over: production import {quote(str(path))}"
+        )
         yield error("schema", what, remedy)
         return False
     if version == SCHEMA_VERSION:
@@ -137,7 +140,7 @@ def _contents(connection: sqlite3.Connection, path: Path) -> Generator[Finding, 
     what = f"{path} has schema version {version}, this program knows {SCHEMA_VERSION}"
     older = isinstance(version, int) and version < SCHEMA_VERSION
     remedy = (
-        f"When nobody works with an older program: production migrate --database={path}"
+        f"When nobody works with an older program: production migrate --database={quote(str(path))}"
         if older
         else "Use the newer program that your colleagues use"
     )
@@ -173,7 +176,7 @@ def _size(connection: sqlite3.Connection, path: Path) -> Iterator[Finding]:
     what = f"{pages * size / 1e6:.1f} MB"
     if pages * size > _SMALL and free > _MANY_FREE * pages:
         part = f"{free / pages:.0%} of it empty"
-        yield note("size", f"{what}, {part}", f"production vacuum --database={path}")
+        yield note("size", f"{what}, {part}", f"production vacuum --database={quote(str(path))}")
     else:
         yield ok("size", what)
 
@@ -200,7 +203,7 @@ def _holders(connection: sqlite3.Connection, path: Path) -> Iterator[Finding]:
         dead += 1
         what = f"{who} {why}, and still holds {row['runs']} runs"
         remedy = "The next manager of that production takes them over; or: production recover"
-        yield note("managers", what, f"{remedy} --database={path}")
+        yield note("managers", what, f"{remedy} --database={quote(str(path))}")
     if not dead:
         yield ok("managers", f"{len(rows)} managers hold runs, none of them is dead")
 

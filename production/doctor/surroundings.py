@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import sqlite3
 import time
@@ -20,7 +21,7 @@ from production.recipe.load import find_recipe, known_recipes, modules_file
 from production.recipe.model import Recipe
 from production.space.probe import open_probe
 from production.staging.archive import open_archive
-from production.staging.credentials import netrc_path, objection_to
+from production.staging.credentials import login_if_any, netrc_path, objection_to
 
 _TIMEOUT = 30.0  # seconds that a command may take
 _LITTLE = 100_000_000  # bytes free on the database's filesystem
@@ -61,11 +62,15 @@ def check_login(config: Configuration) -> Iterator[Finding]:
         try:
             archive = open_archive(url, config.archive.timeout)
             archive.check()
+            login = login_if_any(archive.host)
         except ProductionError as problem:
             remedy = f"Write the login into {path}, then: chmod 600 {path}"
             yield error("netrc", str(problem), remedy)
         else:
-            yield ok("netrc", f"{path} has a login for {archive.host}, closed to others")
+            if login is None:
+                yield ok("netrc", f"no login for {archive.host} in {path}, and none is needed")
+            else:
+                yield ok("netrc", f"{path} has a login for {archive.host}, closed to others")
 
 
 # --------------------------------------------------------------------------- space and clock
@@ -192,24 +197,21 @@ def check_environment(config: Configuration) -> Iterator[Finding]:
 def check_recipes(config: Configuration, database: Path, wanted: str | None) -> Iterator[Finding]:
     """All recipes that can be found, or the one that is wanted, with job script and modules."""
     directories = config.recipe_directories(database)
-    broken = False
     if wanted is None:
-        for finding in _unreadable(directories):
-            broken = True
-            yield finding
-    names = [wanted] if wanted else known_recipes(directories)
-    for name in names:
+        yield from _unreadable(directories)
+    sound = []
+    for name in [wanted] if wanted else known_recipes(directories):
         try:
             recipe = find_recipe(name, directories)
         except ProductionError as problem:
-            broken = True
             yield error("recipe", str(problem), "Correct it, see docs/recipes.md")
             continue
-        for finding in _recipe(recipe, config, directories, wanted is not None):
-            broken = True
-            yield finding
-    if not broken:
-        yield ok("recipe", ", ".join(names))
+        findings = list(_recipe(recipe, config, directories, wanted is not None))
+        if not findings:
+            sound.append(name)
+        yield from findings
+    if sound:
+        yield ok("recipe", ", ".join(sound))
 
 
 def _unreadable(directories: Sequence[Path]) -> Iterator[Finding]:
@@ -227,7 +229,7 @@ def _recipe(
 ) -> Iterator[Finding]:
     if not os.access(recipe.script, os.R_OK):
         what = f"{recipe.name}: the job script {recipe.script} cannot be read"
-        yield error("recipe", what, f"chmod a+r {recipe.script}")
+        yield error("recipe", what, f"chmod a+r {shlex.quote(str(recipe.script))}")
     path = config.modules.get(recipe.name)
     try:
         path = path or modules_file(recipe, directories)

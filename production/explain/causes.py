@@ -10,8 +10,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from production.explain.facts import Facts
+from production.explain.taken import (
+    ANY_TRANCHE,
+    in_words,
+    is_outside,
+    name_of,
+    takes,
+    what_is_taken,
+)
 from production.model import JobState, Status
-from production.store.reports.facts import MOST, Asked, Group, Shown
+from production.store.reports.facts import MOST, Asked, Group, Label
 from production.store.reports.standing import Worker
 from production.view.tables import duration, to_the_second
 
@@ -40,7 +48,7 @@ CAUSES = {
     "waiting_for_base": "the base has not finished the runs",
     "back_off": "runs rest after a failure",
     "no_dataset": "runs are in no dataset",
-    "outside": "runs are outside of what managers choose by default",
+    "outside": "no manager takes the runs",
     "claimable": "runs can be claimed now",
 }
 
@@ -148,11 +156,6 @@ def of_worker(facts: Facts, worker: Worker) -> Iterator[Finding]:
 
 
 _EVER = 100 * 365 * 86400.0
-
-
-def name_of(worker: Worker) -> str:
-    """``Manager 12 (anna on lxplus7)``."""
-    return f"Manager {worker.id} ({worker.place})"
 
 
 # --------------------------------------------------------------------------- obstacles
@@ -267,10 +270,8 @@ def limits(facts: Facts) -> Iterator[Finding]:
     for worker in facts.standing.at_work:
         _, held = facts.held_by(worker)
         asked = facts.asked.get(worker.id, Asked()).nproc
-        usual = facts.around.defaults.nproc
-        had = facts.shown.get(worker.id, Shown()).most_jobs
-        told = "" if asked else " by default" if had <= usual else ", by what it had before"
-        if held and held == (asked or max(usual, had)):
+        told = "" if asked else " by default"
+        if held and held >= (asked or facts.around.defaults.nproc):
             yield Finding(
                 "limits",
                 f"{name_of(worker)} has {_count(held, 'job')}, as many as it may{told}",
@@ -307,7 +308,8 @@ def _resting(facts: Facts) -> Iterator[Finding]:
 
 def _groups(facts: Facts) -> Iterator[Finding]:
     """The runs that can be claimed: of what managers choose by default, and of the rest."""
-    outside = [group for group in facts.groups if is_outside(facts, group.dataset, group.quality)]
+    labels = {group: Label(group.dataset, ANY_TRANCHE, group.quality) for group in facts.groups}
+    outside = [group for group in facts.groups if is_outside(facts, labels[group])]
     inside = [group for group in facts.groups if group not in outside]
     most = facts.new - (facts.waiting_for_base or 0)
     ready = min(sum(group.runs for group in inside), most)
@@ -318,38 +320,23 @@ def _groups(facts: Facts) -> Iterator[Finding]:
     if ready <= 0:
         return
     what = f"{'More than ' if many else ''}{_runs(ready)} can be claimed"
-    idle = [w for w in facts.standing.at_work if sum(facts.held_by(w)) == 0]
+    idle = [
+        worker
+        for worker in facts.standing.at_work
+        if not sum(facts.held_by(worker))
+        and any(takes(facts.takes(worker), labels[group]) for group in inside)
+    ]
     if not facts.standing.at_work:
         yield Finding("claimable", what)
     elif idle:
         yield Finding(
             "claimable",
-            f"{what}, but {name_of(idle[0])} holds none: it was started for other datasets, "
-            "tranches or qualities, or something keeps it",
+            f"{what}, but {name_of(idle[0])}, which takes {in_words(facts.takes(idle[0]))}, holds "
+            "none: something keeps it",
             "Its messages tell",
         )
     else:
         yield Finding("claimable", f"{what}, when a manager has a free place")
-
-
-def is_outside(facts: Facts, dataset: str, quality: str) -> bool:
-    """Whether managers do not take such runs by default, nor is one at work that does."""
-    return _by_default_outside(facts, dataset, quality) and not any(
-        (dataset, quality) in labels
-        and all(_by_default_outside(facts, *label) for label in labels)  # else it was for another
-        for worker in facts.standing.at_work
-        for labels in facts.shown.get(worker.id, Shown()).labels
-    )
-
-
-def _by_default_outside(facts: Facts, dataset: str, quality: str) -> bool:
-    defaults = facts.around.defaults
-    if not quality and not dataset:
-        return True
-    return bool(
-        (defaults.dataset and dataset not in defaults.dataset)
-        or ("any" not in defaults.quality and quality not in defaults.quality)
-    )
 
 
 def _outside(facts: Facts, group: Group) -> Finding:
@@ -363,17 +350,11 @@ def _outside(facts: Facts, group: Group) -> Finding:
         )
     return Finding(
         "outside",
-        f"{count} of dataset {group.dataset} and of {_quality(group.quality)}: managers take "
-        f"{_defaults(facts)} unless they are told otherwise",
+        f"{count} of dataset {group.dataset} and of {_quality(group.quality)}: "
+        f"{what_is_taken(facts)}",
         f"run_production.py {facts.options} --dataset={group.dataset} "
         f"--quality={group.quality or 'any'}",
     )
-
-
-def _defaults(facts: Facts) -> str:
-    defaults = facts.around.defaults
-    of = f" of {', '.join(defaults.dataset)}" if defaults.dataset else ""
-    return f"quality {', '.join(defaults.quality)}{of}"
 
 
 def _quality(quality: str) -> str:

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from production.config import Defaults
-from production.model import JobState, Production, Status, Usage
-from production.store.reports.facts import Asked, Group, RunFacts, Shown
+from production.model import ANY_QUALITY, JobState, Production, RunFilter, Status, Usage
+from production.store.reports.facts import Asked, Group, RunFacts
 from production.store.reports.standing import ActiveRun, Standing, Worker
 
 
@@ -36,7 +36,6 @@ class Facts:
     standing: Standing
     active: tuple[ActiveRun, ...]
     asked: Mapping[int, Asked]  # by manager
-    shown: Mapping[int, Shown]  # by manager
     groups: tuple[Group, ...]
     base: Standing | None
     waiting_for_base: int | None  # runs; None: not found out
@@ -55,6 +54,17 @@ class Facts:
         """``--production=alcapana --version=4``, with the database where it must be named."""
         named = f"--production={production.type} --version={production.version}"
         return f"{named} {self.database}".rstrip()
+
+    def takes(self, worker: Worker) -> RunFilter:
+        """Which runs a manager claims: as it was started, else as one is without options."""
+        return self.asked.get(worker.id, Asked()).takes or self.by_default
+
+    @property
+    def by_default(self) -> RunFilter:
+        """Which runs a manager claims that is started without options."""
+        defaults = self.around.defaults
+        qualities = () if ANY_QUALITY in defaults.quality else tuple(defaults.quality)
+        return RunFilter(tuple(defaults.dataset), tuple(defaults.tranche), qualities)
 
     @property
     def new(self) -> int:

@@ -36,7 +36,6 @@ def from_database(db: Database, production: Production, option: str, run: int | 
             standing=stands,
             active=tuple(active_runs(db, production)),
             asked=known.asked(db, [worker.id for worker in stands.workers]),
-            shown=known.shown(db, [worker.id for worker in stands.at_work]),
             groups=groups,
             base=standing(db, base, now) if base else None,
             waiting_for_base=known.waiting_for_base(db, production, new, groups),

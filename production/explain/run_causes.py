@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from production.explain import causes
-from production.explain.causes import Finding, is_outside, name_of
+from production.explain.causes import Finding
 from production.explain.facts import Facts
+from production.explain.taken import NO_LABEL, is_outside, name_of, takes, what_is_taken
 from production.model import JobState, Status
 from production.store.connection import text_us
 from production.store.reports.facts import Asked, RunFacts
@@ -73,11 +74,16 @@ def _new(facts: Facts, run: RunFacts) -> Iterator[Finding]:
         common += [*causes.obstacles(facts), *causes.limits(facts)]
     yield from common
     if not own and not common:
-        at_work = ", ".join(name_of(worker) for worker in facts.standing.at_work)
+        willing = [
+            worker
+            for worker in facts.standing.at_work
+            if any(takes(facts.takes(worker), label) for label in run.labels or [NO_LABEL])
+        ]
+        names = ", ".join(name_of(worker) for worker in willing)
         yield Finding(
             "claimable",
-            f"Nothing is in the way of run {run.run}: it can be claimed. {at_work} claims by "
-            "dataset, tranche and number, unless it was started for others",
+            f"Nothing is in the way of run {run.run}: it can be claimed. {names} claims by "
+            "dataset, tranche and number",
             "Its turn comes; or start a manager for its dataset: run_production.py "
             f"{facts.options} --dataset={run.labels[0].dataset if run.labels else 'SET'}",
         )
@@ -115,41 +121,25 @@ def _back_off(facts: Facts, run: RunFacts) -> Iterator[Finding]:
 
 
 def _labels(facts: Facts, run: RunFacts) -> Iterator[Finding]:
-    defaults = facts.around.defaults
     if not run.labels:
+        if not is_outside(facts, NO_LABEL):
+            return
         yield Finding(
             "no_dataset",
             f"Run {run.run} is in no dataset, so a manager takes it only when it does not choose",
             f"production datasets add NAME {run.run} --quality=gold",
         )
         return
-    inside = [
-        label
-        for label in run.labels
-        if not is_outside(facts, label.dataset, label.quality or "")
-        and (not defaults.tranche or label.tranche in defaults.tranche)
-    ]
-    if not inside:
+    if all(is_outside(facts, label) for label in run.labels):
         places = ", ".join(_place(label.dataset, label.quality) for label in run.labels)
         first = run.labels[0]
-        part = f" --tranche={first.tranche}" if first.tranche and defaults.tranche else ""
+        part = f" --tranche={first.tranche}" if first.tranche and facts.by_default.tranches else ""
         yield Finding(
             "outside",
-            f"Run {run.run} is in {places}: managers take quality {', '.join(defaults.quality)} "
-            f"{_of_datasets(facts)}unless they are told otherwise",
+            f"Run {run.run} is in {places}: {what_is_taken(facts)}",
             f"run_production.py {facts.options} --dataset={first.dataset}{part} "
             f"--quality={first.quality or 'any'}",
         )
-
-
-def _of_datasets(facts: Facts) -> str:
-    defaults = facts.around.defaults
-    parts = []
-    if defaults.dataset:
-        parts.append(f"of {', '.join(defaults.dataset)}")
-    if defaults.tranche:
-        parts.append(f"of tranche {', '.join(map(str, defaults.tranche))}")
-    return "".join(f"{part} " for part in parts)
 
 
 def _place(dataset: str, quality: str | None) -> str:

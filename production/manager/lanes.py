@@ -68,11 +68,16 @@ class Results:
         """Hand something to the loop's thread; safe in any thread and in a signal handler."""
         self._queue.put(deliver)
 
-    def deliver(self, timeout: float) -> None:
-        """In the loop's thread: wait for the first result, then deliver all that are there."""
+    def deliver(self, timeout: float, before: Callable[[], None] = lambda: None) -> None:
+        """In the loop's thread: wait for the first result, then deliver all that are there.
+
+        ``before`` is called before each: who knows how long this process has been stopped.
+        """
         try:
-            self._queue.get(timeout=max(timeout, 0.0))()
+            result = self._queue.get(timeout=max(timeout, 0.0))
             while True:
-                self._queue.get_nowait()()
+                before()
+                result()
+                result = self._queue.get_nowait()
         except queue.Empty:
             return

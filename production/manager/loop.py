@@ -13,17 +13,18 @@ becomes of runs is collected and recorded in one transaction a turn.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 
-from production.errors import Interrupted
+from production.errors import Interrupted, StoreError
 from production.manager import recovery
 from production.manager.desk import Desk
 from production.manager.intake import Intake
 from production.manager.jobs import Jobs
 from production.manager.steering import Steering
 from production.manager.survey import Survey
-from production.store import managers
+from production.store import managers, requests
 from production.store.identity import this_process
 from production.store.runs import RunStore
 from production.view.base import Snapshot, tell_of_waits
@@ -59,6 +60,8 @@ class Manager:
         desk.store = RunStore(db, desk.production, who)
         desk.detail(f"Registered as manager {who} with a lease of {desk.settings.lease} s")
         try:
+            how = desk.settings
+            requests.note_start(db, who, this_process(), how.filter, how.nproc, how.spacelim)
             recovery.sweep(desk)
             while True:
                 self._check_interrupt()
@@ -71,7 +74,7 @@ class Manager:
                 if desk.leaving:
                     recovery.leave(desk)
                     return
-                desk.results.deliver(min(desk.due.values()) - time.monotonic())
+                desk.results.deliver(min(desk.due.values()) - time.monotonic(), self._beat_in_time)
             recovery.sweep(desk)
             managers.sign_off(db, who)
         except BaseException as error:
@@ -90,9 +93,8 @@ class Manager:
     def _cycle(self) -> None:
         """What is done at intervals."""
         desk = self.desk
-        if self._is_due("beat", min(desk.settings.lease / 3, 60.0)):
-            self._beat()
-        if self._is_due("repair", max(REPAIR_EVERY, desk.settings.pause)):
+        self._beat_in_time()
+        if self._is_due("repair", REPAIR_EVERY):
             recovery.let_go_of_lost(desk)
             recovery.repair(desk)
         if self._is_due("cycle", desk.settings.pause):
@@ -102,7 +104,8 @@ class Manager:
         if not desk.view.live:
             desk.wake_at("snapshot", None)  # a display may have switched itself off
         elif self._is_due("snapshot", SNAPSHOT_EVERY):
-            desk.view.update(self._snapshot())
+            with contextlib.suppress(StoreError):  # what is recorded meets it as well, and waits
+                desk.view.update(self._snapshot())
 
     def _nothing_left(self) -> bool:
         desk = self.desk
@@ -125,9 +128,16 @@ class Manager:
         self.desk.due[what] = now + interval
         return True
 
-    def _beat(self) -> None:
+    def _beat_in_time(self) -> None:
+        """Give the sign of life when it is due, and let go of what was lost in the meantime.
+
+        Before any result is looked at: after a long stop (SIGSTOP, a suspended host) the jobs that
+        it is about may be somebody else's.
+        """
         desk = self.desk
-        if not managers.beat(desk.db, desk.store.manager):
+        if self._is_due("beat", min(desk.settings.lease / 3, 60.0)) and not managers.beat(
+            desk.db, desk.store.manager
+        ):
             recovery.let_go_of_lost(desk)
 
     def _snapshot(self) -> Snapshot:

@@ -25,6 +25,7 @@ from production.store import managers
 STOP_SECONDS = 10.0  # how long a roll-back waits for transfers and a running submission to end
 LOCK_SECONDS = 20.0  # and for the database
 STUCK_SECONDS = 1.0  # and for one that was being waited for already
+_ASKING = frozenset({"probe", "stage", "notify"})  # lanes that leave nothing behind
 
 
 # --------------------------------------------------------------------------- repair
@@ -222,7 +223,7 @@ def _stop_lanes(desk: Desk) -> bool:
     for work in desk.works.values():
         work.stop.set()
     deadline = time.monotonic() + STOP_SECONDS
-    lanes = [lane for name, lane in desk.lanes.items() if name not in {"probe", "notify"}]
+    lanes = [lane for name, lane in desk.lanes.items() if name not in _ASKING]
     while any(lane.busy for lane in lanes) and time.monotonic() < deadline:
         with contextlib.suppress(Exception):  # the roll-back has one cause already
             desk.results.deliver(0.1)

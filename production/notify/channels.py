@@ -55,11 +55,11 @@ class MailChannel:
     def send(self, notice: Notice) -> None:
         """See Channel."""
         message = EmailMessage()
-        message["Subject"] = notice.subject
-        message["From"] = self.sender
-        message["To"] = ", ".join(self.receivers)
-        message.set_content(notice.text)
         try:
+            message["Subject"] = _encodable(notice.subject)
+            message["From"] = self.sender
+            message["To"] = ", ".join(self.receivers)
+            message.set_content(_encodable(notice.text))
             with smtplib.SMTP(self.server, self.port, timeout=TIMEOUT) as smtp:
                 self._secure(smtp)
                 smtp.send_message(message)
@@ -90,6 +90,11 @@ def _in_words(error: Exception) -> str:
     if isinstance(error, smtplib.SMTPResponseException):
         return f"{error.smtp_code} {_text(error.smtp_error)}"
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+def _encodable(text: str) -> str:
+    """Without the bytes of file names that are no text."""
+    return text.encode(errors="replace").decode()
 
 
 def _text(said: bytes | str) -> str:

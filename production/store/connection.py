@@ -43,7 +43,7 @@ from production.store.identity import current_user
 from production.store.lock_holder import lock_holder
 
 APPLICATION_ID = 0x50524D47
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 BUSY_MILLISECONDS = 250
 PATIENCE = 60.0  # seconds; how long a write waits for the lock
 SLOW = 5.0  # seconds; when waiting is worth a message
@@ -137,7 +137,12 @@ class Database:
     def rows(self, sql: str, parameters: Parameters = ()) -> list[Row]:
         """All rows that ``sql`` finds, outside or inside of a transaction."""
         if self._connection.in_transaction:  # which is tried again as a whole
-            return self._connection.execute(sql, parameters).fetchall()
+            try:
+                return self._connection.execute(sql, parameters).fetchall()
+            except sqlite3.Error as error:
+                if _is_busy(error):
+                    raise
+                raise explain(error, self.path) from error
 
         def read() -> list[Row]:
             self._mend()
@@ -176,17 +181,18 @@ class Database:
         """One moment: whatever is read within belongs together; nobody can change it meanwhile.
 
         To be kept as short as a transaction that writes, for those wait.  Within another it is a
-        part of that.
+        part of that.  Raises what ``write`` raises, also where ``rows`` bears trouble.
         """
         if self._connection.in_transaction:
             yield self._connection
             return
+        self._patiently(self._mend)
         self._patiently(lambda: self._connection.execute("BEGIN"))
         try:  # only the first SELECT takes the lock
             self._patiently(lambda: self._connection.execute("SELECT 1 FROM meta").fetchall())
             yield self._connection
         finally:
-            self._connection.rollback()
+            self._roll_back()
 
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from production.errors import ImportRefused, UnknownDataset, UsageError
+from production.errors import ImportRefused, UnknownDataset, UnknownLabel, UsageError
 from production.store.connection import Database
 
 COLUMNS = ("run", "dataset", "tranche", "quality", "geometry", "campaign")
@@ -205,3 +205,12 @@ def check_known(db: Database, names: Sequence[str]) -> None:
             known = [row[0] for row in db.rows("SELECT DISTINCT dataset FROM datasets ORDER BY 1")]
             shown = ", ".join(known) or "none yet (production datasets import FILE.csv)"
             raise UnknownDataset(name=name, known=shown)
+
+
+def check_labels(db: Database, what: str, values: Iterable[object]) -> None:
+    """Raise UnknownLabel unless runs have each of these as their ``quality`` or ``tranche``."""
+    for value in values:
+        if db.row(f"SELECT 1 FROM datasets WHERE {what} = ? LIMIT 1", (value,)) is None:
+            listed = f"SELECT DISTINCT {what} FROM datasets WHERE {what} IS NOT NULL ORDER BY 1"
+            known = ", ".join(str(row[0]) for row in db.rows(listed))
+            raise UnknownLabel(what=what, name=value, known=known or "none")

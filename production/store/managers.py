@@ -3,7 +3,8 @@
 A manager is dead when its process is gone, which can be seen on the same boot of the same host,
 or when its heartbeat has not changed for the length of its lease.  That length is measured by
 the observer's own clock from the moment when the observer first saw that beat, so the clocks of
-two hosts need not agree.
+two hosts need not agree.  Time in which the observer did not look counts for little: what kept it
+from looking (a file server that is away) may have kept the other from giving a sign of life.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ from dataclasses import dataclass, field
 from production.store.connection import Database, utc_now
 from production.store.identity import Identity, is_alive
 
-BLIND = 120  # seconds without a look after which the observation starts anew
 LEASE = 600  # seconds without a sign of life after which a manager counts as dead
+# Seconds that count as observed between two looks, or half of the lease where that is more: with
+# the 20 s before that a lease of a minute leaves, an outage of any length is not the end of it.
+LOOK = 30.0
 
 
 @dataclass(frozen=True)
@@ -101,27 +104,27 @@ def holders(db: Database, production: int, besides: int) -> list[Holder]:
 
 @dataclass
 class LeaseWatch:
-    """Remembers when each manager's heartbeat was last seen to change."""
+    """Remembers for how long each manager has given no sign of life while somebody looked."""
 
-    _seen: dict[int, tuple[int, float]] = field(default_factory=dict)
+    _seen: dict[int, tuple[int, float]] = field(default_factory=dict)  # beat, seconds of silence
     _beating: set[int] = field(default_factory=set)
     _looked: float = field(default_factory=time.monotonic)
 
     def dead(self, holders: list[Holder]) -> list[Holder]:
         """Those of ``holders`` that are gone or have outlived their lease."""
         now = time.monotonic()
-        if now - self._looked > BLIND:
-            self._seen.clear()  # while we could not look, others could not beat either
-        self._looked = now
+        since, self._looked = now - self._looked, now
         dead = []
         for holder in holders:
-            beat, since = self._seen.get(holder.id, (None, now))
-            if beat != holder.beat:
-                since = now
+            beat, silence = self._seen.get(holder.id, (None, 0.0))
+            if beat == holder.beat:
+                silence += min(since, max(holder.lease / 2, LOOK))
+            else:
+                silence = 0.0
                 if beat is not None:
                     self._beating.add(holder.id)
-            self._seen[holder.id] = (holder.beat, since)
-            if holder.alive is False or now - since > holder.lease:
+            self._seen[holder.id] = (holder.beat, silence)
+            if holder.alive is False or silence > holder.lease:
                 dead.append(holder)
         return dead
 

@@ -1,22 +1,19 @@
-"""What users ask of running managers, and what these answer: rows of the table ``request``."""
+"""What users ask of running managers, and what these answer: rows of the table ``request``.
+
+The first that a manager is asked is to start, with the options of its command line.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from production.model import RunFilter
 from production.store.connection import Database, utc_now
-from production.store.identity import Identity, is_alive
+from production.store.identity import Identity
 
-
-@dataclass(frozen=True)
-class AtWork:
-    """A manager that has not ended, as far as can be seen from here."""
-
-    id: int
-    user: str
-    host: str
-    pid: int
+START = "start"
 
 
 @dataclass(frozen=True)
@@ -38,35 +35,36 @@ class Answer:
     text: str
 
 
-def at_work(db: Database, production: int) -> list[AtWork]:
-    """The managers of a production that have not ended and are not seen to be dead."""
-    rows = db.rows(
-        "SELECT id, user, host, boot, pid, pid_start FROM manager "
-        "WHERE production = ? AND stopped IS NULL AND pid IS NOT NULL ORDER BY id",
-        (production,),
-    )
-    return [
-        AtWork(row["id"], row["user"], row["host"], row["pid"])
-        for row in rows
-        if is_alive(row["boot"], row["pid"], row["pid_start"]) is not False
-    ]
-
-
 def ask(
-    db: Database, managers: Sequence[AtWork], verb: str, argument: str, who: Identity
-) -> dict[int, AtWork]:
+    db: Database, managers: Sequence[int], verb: str, argument: str, who: Identity
+) -> dict[int, int]:
     """Ask each of ``managers``; who was asked, by the request's id."""
-    asked: dict[int, AtWork] = {}
+    asked: dict[int, int] = {}
     with db.write() as tx:
         for manager in managers:
             id_ = tx.execute(
                 "INSERT INTO request (manager, verb, argument, user, host, made) "
                 "VALUES (?, ?, ?, ?, ?, ?)",
-                (manager.id, verb, argument, who.user, who.host, utc_now()),
+                (manager, verb, argument, who.user, who.host, utc_now()),
             ).lastrowid
             assert id_ is not None  # noqa: S101 - an INSERT has one
             asked[id_] = manager
     return asked
+
+
+def note_start(
+    db: Database, manager: int, who: Identity, wanted: RunFilter, nproc: int, spacelim: float
+) -> None:
+    """Record what a manager takes, and how much, for those who wonder what it is doing."""
+    chosen = {"dataset": wanted.datasets, "tranche": wanted.tranches, "quality": wanted.qualities}
+    argument = json.dumps({**chosen, "nproc": nproc, "spacelim": spacelim})
+    now = utc_now()
+    sql = (
+        "INSERT INTO request (manager, verb, argument, user, host, made, answered, done, answer) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, 1, 'Started')"
+    )
+    values = (manager, START, argument, who.user, who.host, now, now)
+    db.transact(lambda tx: tx.execute(sql, values))
 
 
 def unanswered(db: Database, manager: int) -> list[Request]:

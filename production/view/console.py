@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import sys
@@ -45,13 +46,25 @@ class Console:
 
     @contextmanager
     def _while_somebody_reads(self) -> Iterator[None]:
+        """Nothing more is printed when the reader has gone; on a full disk, this is not."""
         try:
             yield
-        except OSError:
-            self._form, self._bars = "none", None
-            # Or what is in the buffer would fail once more when the program ends.
-            with contextlib.suppress(OSError), Path(os.devnull).open("w") as null:
-                os.dup2(null.fileno(), self._out.fileno())
+        except OSError as error:
+            reads = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            if not reads:
+                self._form, self._bars = "none", None
+            self._empty_buffer(for_good=not reads)
+
+    def _empty_buffer(self, *, for_good: bool) -> None:
+        """Or what is in it would fail once more, with the next message or when the program ends."""
+        with contextlib.suppress(OSError), Path(os.devnull).open("w") as null:
+            out = self._out.fileno()
+            kept = os.dup(out)
+            os.dup2(null.fileno(), out)
+            self._out.flush()
+            if not for_good:
+                os.dup2(kept, out)
+            os.close(kept)
 
     def _print(self, text: str, level: str) -> None:
         if self._form == "json":

@@ -15,6 +15,7 @@ class Growing:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.trouble = ""  # why it could not be opened, where it is there
         self._file: BinaryIO | None = None
         self._done = 0  # bytes
 
@@ -40,8 +41,8 @@ class Growing:
         self._done += len(found)
         return found
 
-    def exists(self) -> bool:
-        """Whether it could be opened."""
+    def opens(self) -> bool:
+        """Whether it can be opened."""
         return self._open()
 
     def close(self) -> None:
@@ -57,8 +58,12 @@ class Growing:
 
     def _open(self) -> bool:
         if self._file is None:
-            with suppress(OSError):
+            try:
                 self._file = self.path.open("rb", buffering=0)
+            except (FileNotFoundError, NotADirectoryError):
+                self.trouble = ""
+            except OSError as error:
+                self.trouble = error.strerror or str(error)
         return self._file is not None
 
 

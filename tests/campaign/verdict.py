@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from production.store.managers import BLIND
-
 Line = Mapping[str, Any]  # of a journal, or of what ``torment`` tells
 
 
@@ -136,13 +134,10 @@ def _of_dead_claims(seen: Evidence) -> Iterator[str]:
     for dead, died in seen.deaths.items():
         for observer, lines in seen.journals.items():
             known = None  # since when the observer knows the dead one's last sign of life
-            looked = died
             for line in lines:
                 if line["what"] != "repair" or line["began"] < died:
                     continue
-                if known is None or line["began"] - looked > BLIND:
-                    known = line["ended"]
-                looked = line["ended"]
+                known = line["ended"] if known is None else known
                 must = _host(observer) == _host(dead) or line["began"] - known > seen.lease
                 if must and seen.ids.get(dead) in line["left"]:
                     since = line["began"] - died

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 
-from production.model import Production, Status
+from production.model import Production, RunFilter, Status
 from production.store import productions
 from production.store.connection import Database, utc_text
 from production.store.reports.standing import TAIL
+from production.store.requests import START
 from production.units import parse_fraction
 
 MOST = 1000  # runs of a dataset and quality that are counted
@@ -18,24 +18,14 @@ MOST = 1000  # runs of a dataset and quality that are counted
 
 @dataclass(frozen=True)
 class Asked:
-    """What users have asked of a manager, and it has done."""
+    """What users have asked of a manager, and it has done: how it was started, and since then."""
 
+    takes: RunFilter | None = None  # None: not known
     paused: bool = False
     stopping: bool = False  # stop, leave or kill
     nproc: int | None = None
     spacelim: float | None = None
     queue: str | None = None  # where its jobs go
-
-
-@dataclass(frozen=True)
-class Shown:
-    """What a manager's attempts of late tell of the options that it was started with.
-
-    The options themselves are not recorded.
-    """
-
-    most_jobs: int = 0  # at a time
-    labels: frozenset[frozenset[tuple[str, str]]] = frozenset()  # of each run: dataset, quality
 
 
 @dataclass(frozen=True)
@@ -83,7 +73,12 @@ def asked(db: Database, managers: Iterable[int]) -> dict[int, Asked]:
         (json.dumps(ids),),
     ):
         known = found[manager]
-        if verb in ("pause", "resume"):
+        if verb == START:
+            how = json.loads(argument)
+            chosen = (tuple(how[name]) for name in ("dataset", "tranche", "quality"))
+            known |= {"takes": RunFilter(*chosen), "nproc": how["nproc"]}
+            known["spacelim"] = how["spacelim"]
+        elif verb in ("pause", "resume"):
             known["paused"] = verb == "pause"
         elif verb in ("stop", "leave", "kill"):
             known["stopping"] = True
@@ -94,37 +89,6 @@ def asked(db: Database, managers: Iterable[int]) -> dict[int, Asked]:
         elif verb == "queue":
             known["queue"] = argument
     return {id_: Asked(**known) for id_, known in found.items()}  # type: ignore[arg-type]
-
-
-def shown(db: Database, managers: Iterable[int]) -> dict[int, Shown]:
-    """What each of these managers has done, among the latest attempts in the database."""
-    ids = list(managers)
-    moves: dict[int, list[tuple[int, int]]] = {id_: [] for id_ in ids}
-    labels: dict[int, dict[int, set[tuple[str, str]]]] = {id_: {} for id_ in ids}
-    latest = "a.id > (SELECT max(id) FROM attempt) - ?"
-    ours = "a.manager IN (SELECT value FROM json_each(?))"
-    for manager, start, stop in db.rows(
-        "SELECT manager, start_us, stop_us FROM attempt a NOT INDEXED "
-        f"WHERE {latest} AND {ours} AND start_us > 0",
-        (TAIL, json.dumps(ids)),
-    ):
-        moves[manager] += [(start, 1), (stop, -1)] if stop else [(start, 1)]
-    for manager, run, dataset, quality in db.rows(
-        "SELECT DISTINCT a.manager, a.run, coalesce(d.dataset, ''), coalesce(d.quality, '') "
-        "FROM attempt a NOT INDEXED LEFT JOIN datasets d ON d.run = a.run "
-        f"WHERE {latest} AND {ours}",
-        (TAIL, json.dumps(ids)),
-    ):
-        labels[manager].setdefault(run, set()).add((dataset, quality))
-    return {
-        id_: Shown(_most(moves[id_]), frozenset(map(frozenset, labels[id_].values())))
-        for id_ in ids
-    }
-
-
-def _most(moves: list[tuple[int, int]]) -> int:
-    """The highest sum on the way through ``moves``, each a moment and a change."""
-    return max(accumulate(change for _, change in sorted(moves)), default=0)
 
 
 def groups(db: Database, production: Production) -> list[Group]:

@@ -226,6 +226,12 @@ _MANAGERS = """
 """
 
 
+def workers(db: Database, production: Production) -> list[Worker]:
+    """The managers of a production that have not said that they ended, the dead among them."""
+    found = _workers(db.rows(_MANAGERS), time.time())
+    return [worker for worker in found if worker.production == production.id]
+
+
 def _workers(rows: Sequence[Row], now: float) -> list[Worker]:
     """All managers that have not said that they ended, the dead among them."""
     return [
