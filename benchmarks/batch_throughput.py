@@ -31,6 +31,10 @@ from slurm import Slurm  # noqa: E402
 SYSTEMS = {kind.name: kind for kind in (Slurm, GridEngine, HTCondor)}
 AIM = 1.2
 GLANCE = 0.2  # seconds between two looks at the queue
+LONGEST = 600.0  # seconds for a bare array
+# Seconds before each measurement, so that neither gains by what was there before: HTCondor's first
+# jobs began 2 s after a submission that followed another one, 4 to 6 s after others.
+REST = 6.0
 
 RECIPE = """\
 name = "nothing"
@@ -64,15 +68,18 @@ class Bench:
         }
         self._environment["PATH"] = ":".join([*sorted(places), os.environ["PATH"]])
 
-    def _user(self, argv: list[str], cwd: str = "/") -> str:
-        done = subprocess.run(
+    def _try(self, argv: list[str]) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
             self._server.as_user(argv),
             env=self._environment,
-            cwd=cwd,
+            cwd="/",
             capture_output=True,
             text=True,
             check=False,
         )
+
+    def _user(self, argv: list[str]) -> str:
+        done = self._try(argv)
         if done.returncode:
             raise SystemExit(f"{argv} failed:\n{done.stdout}{done.stderr}")
         return done.stdout
@@ -80,11 +87,15 @@ class Bench:
     def by_hand(self, jobs: int) -> float:
         """Seconds for one bare array."""
         name, user = self._server.name, self._server.user.pw_name
+        time.sleep(REST)
         began = time.monotonic()
         self._user(["sh", "-c", BY_HAND[name].format(jobs=jobs)])
-        while self._user(["sh", "-c", LEFT[name].format(user=user)]).strip():
+        while time.monotonic() - began < LONGEST:
+            left = self._try(["sh", "-c", LEFT[name].format(user=user)])
+            if left.returncode == 0 and not left.stdout.strip():  # no answer is no news
+                return time.monotonic() - began
             time.sleep(GLANCE)
-        return time.monotonic() - began
+        raise SystemExit(f"a bare array of {name} has not ended in {LONGEST:.0f} s: {left.stderr}")
 
     def production(self, jobs: int, pause: float) -> float:
         """Seconds for a production."""
@@ -97,6 +108,7 @@ class Bench:
         production = [python, "-m", "production"]
         self._user([*production, "init", database])
         self._user([*production, "datasets", "add", "all", f"1-{jobs}", "--quality=gold", database])
+        time.sleep(REST)
         argv = [python, str(PROJECT / "run_production.py"), "--production=nothing", "--new=v1"]
         argv += [database, f"--batch={self._server.name}", f"--nproc={jobs}", f"--pause={pause}"]
         self._user([*argv, f"--log-file={log}", "--output=quiet"])

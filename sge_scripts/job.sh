@@ -54,14 +54,13 @@ main() {
     notes=$SPOOL/started
     now start_time
     read -r host < /proc/sys/kernel/hostname    # batch systems hand on $HOSTNAME of the submit host
-    local numbers number
-    read -r -d '' -a numbers <<< "$(kill -l "${SIGNALS[@]}")"
     take_the_attempt
     # From here to `trap ''` no command substitution: while bash 5.2 looks for the end of one, it
     # would run a trap in the midst of its parser.
-    for number in "${numbers[@]}"; do
-        # shellcheck disable=SC2064  # the number is meant to be filled in now
-        trap "ended_by_signal $number" "$number"
+    local name
+    for name in "${SIGNALS[@]}"; do
+        # shellcheck disable=SC2064  # the name is meant to be filled in now
+        trap "ended_by_signal $name" "$name"
     done
     read_orders
     printf 'Job %s on %s, %s UTC\n' "$order_name" "$host" "$start_time"
@@ -118,13 +117,16 @@ ended_by_signal() {
         caught=$1
         return
     fi
-    finish $((128 + $1)) '' "$1"
+    trap '' "${SIGNALS[@]}"
+    local number
+    number=$(kill -l "$1")
+    finish $((128 + number)) '' "$number"
 }
 
 no_longer_deferring() {
-    local number=$caught
+    local name=$caught
     deferring='' caught=''
-    [[ -z $number ]] || ended_by_signal "$number"
+    [[ -z $name ]] || ended_by_signal "$name"
 }
 
 # The only way out: finish CODE [REASON [SIGNAL]].
@@ -435,12 +437,13 @@ measure() {
         measured+=("output.${order_output_names[index]}=$size $sum $final")
         manifest+="$size $mtime $inode $sum $final"$'\n'
     done
-    write_durably "$SPOOL/manifest" "$manifest" || finish 96 "cannot write $SPOOL/manifest"
+    [[ -z $manifest ]] || write_durably "$SPOOL/manifest" "$manifest" ||
+        finish 96 "cannot write $SPOOL/manifest"
 }
 
-# The manifest is gone when the manager cleared the spool away.
+# Our notes are gone when the manager cleared the spool away.
 refuse_when_revoked() {
-    [[ ! -e $SPOOL/revoked && -e $SPOOL/manifest ]] ||
+    [[ ! -e $SPOOL/revoked && -e $notes/pid ]] ||
         finish 98 'the manager gave this attempt up while it ran; its outputs were dropped'
 }
 

@@ -142,10 +142,20 @@ def test_what_grid_engine_is_told(workshop: Workshop) -> None:
 def test_the_job_has_the_users_language(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """In the environment of sbatch: named after ALL, it would make SLURM log in for each job."""
+    sbatch = workshop.directory / "sbatch"
+    seen = workshop.directory / "seen"
+    sbatch.write_text(
+        f'#!/bin/sh\nprintf "%s\\n" "$LC_ALL" "$LANG" "$@" > {seen}\ncat > {seen}.script\necho 12\n'
+    )
+    sbatch.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{sbatch.parent}:{os.environ['PATH']}")
     monkeypatch.setenv("LC_ALL", "de_CH.UTF-8")
     monkeypatch.delenv("LANG", raising=False)
-    shown = open_batch("slurm", {}).describe(workshop.order())
-    assert "--export=ALL,LC_ALL=de_CH.UTF-8,LANG= " in shown
+    assert open_batch("slurm", {}).submit([workshop.order()]) == ["12"]
+    language, other, *words = seen.read_text().splitlines()
+    assert (language, other) == ("de_CH.UTF-8", "")
+    assert [word for word in words if word.startswith("--export")] == ["--export=ALL"]
 
 
 # --------------------------------------------------------------------------- together

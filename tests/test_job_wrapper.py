@@ -382,9 +382,13 @@ def test_an_attempt_that_was_revoked_does_not_start(workshop: Workshop) -> None:
     assert not (workshop.directory / "ran").exists()
 
 
-def test_an_attempt_that_is_revoked_while_it_runs_publishes_nothing(workshop: Workshop) -> None:
+@pytest.mark.parametrize("outputs", [("tree",), ()])
+def test_an_attempt_that_is_revoked_while_it_runs_publishes_nothing(
+    workshop: Workshop, outputs: tuple[str, ...]
+) -> None:
     go = workshop.directory / "go"
-    order = workshop.order(f"{WRITE}until [ -e {go} ]; do sleep 0.02; done")
+    wait = f"until [ -e {go} ]; do sleep 0.02; done\n"
+    order = workshop.order(f"{WRITE if outputs else ''}{wait}", outputs=outputs)
     job = workshop.start(order)
     until((order.spool / "started").exists)
     assert not revoke(order.spool)
