@@ -25,6 +25,7 @@ _REQUEST, _LEAST = 255 * 1024, 16 * 1024
 # Bytes that are asked for at a time: enough for a fast line with 10 ms of way, and no more, for all
 # that has come waits in memory.
 AHEAD = 4 * 1024 * 1024
+_WORTH = 64 * 1024  # bytes for which a reader is woken
 _HEAD = struct.Struct(">IBI")  # of an answer: bytes that follow the first four, kind, number
 
 
@@ -175,18 +176,26 @@ class PatientChannel:
 
 
 class _Packets:
-    """What a channel has received and nobody has read: paramiko's ``BufferedPipe``, uncopied."""
+    """What a channel has received and nobody has read: paramiko's ``BufferedPipe``, uncopied.
+
+    A reader who has to wait is woken when there is something to do, not for each packet: what is
+    asked for here is sure to come.
+    """
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._packets: deque[bytes | memoryview] = deque()
+        self._size = 0  # bytes in them
+        self._wanted = 0  # bytes that a reader waits for
         self._closed = False
 
     def feed(self, data: bytes) -> None:
         """More has come."""
         with self._changed:
             self._packets.append(data)
-            self._changed.notify()
+            self._size += len(data)
+            if self._size >= self._wanted:
+                self._changed.notify()
 
     def close(self) -> None:
         """Nothing more will come."""
@@ -197,14 +206,23 @@ class _Packets:
     def read(self, most: int, timeout: float | None = None) -> bytes:
         """Up to so many bytes; none when all is read and it is closed.  Raises PipeTimeout."""
         with self._changed:
-            if not self._changed.wait_for(lambda: self._packets or self._closed, timeout):
-                raise PipeTimeout
             if not self._packets:
-                return b""
+                self._wanted = min(most, _WORTH)
+                self._changed.wait_for(self._is_worth_it, timeout)
+                self._wanted = 0
+            if not self._packets:
+                if self._closed:
+                    return b""
+                raise PipeTimeout
             packet = self._packets[0]
             if len(packet) <= most:
                 self._packets.popleft()
+                self._size -= len(packet)
                 return bytes(packet)  # the packet itself where it is whole
             rest = memoryview(packet)
             self._packets[0] = rest[most:]
+            self._size -= most
             return bytes(rest[:most])
+
+    def _is_worth_it(self) -> bool:
+        return self._size >= self._wanted or self._closed
