@@ -203,6 +203,20 @@ def test_what_slurm_refuses(stderr: str, what: str) -> None:
             "failed: Job violates accounting/QOS policy (job submit limit, user's size and/or "
             "time limits)\n",
         ),
+        Completed(  # of a machine that is told nowhere which cluster it belongs to
+            1,
+            "",
+            "sbatch: error: resolve_ctls_from_dns_srv: res_nsearch error: Unknown host\n"
+            "sbatch: error: fetch_config: DNS SRV lookup failed\n"
+            "sbatch: error: _establish_config_source: failed to fetch config\n"
+            "sbatch: fatal: Could not establish a configuration source\n",
+        ),
+        Completed(
+            1,
+            "",
+            "sbatch: error: ClusterName needs to be specified\n"
+            "sbatch: fatal: Unable to process configuration file\n",
+        ),
         Completed(1, "", ""),
         Completed(127, "", "/usr/bin/env: no such file\n"),
         Completed(0, "", ""),

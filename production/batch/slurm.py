@@ -94,7 +94,7 @@ _NO_START = "53"  # in the place of a signal, when the files for its output cann
 _UNANSWERED = re.compile(
     r"timed out|unable to contact|connect|communication|zero bytes|message (send|receive)|"
     r"temporarily|standby|authentication|credential|munge|protocol|insane|resource unavailable|"
-    r"can't be reached|known by database|"
+    r"can't be reached|known by database|configuration (source|file)|"
     r"submit *(job)? *(limit|.*peruser)|submitjob",
     re.IGNORECASE,
 )
