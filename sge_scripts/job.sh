@@ -402,11 +402,13 @@ add_up() {
 
 publish() {
     phase='publish'
-    local index temporary
-    for temporary in ${order_temporaries[@]+"${order_temporaries[@]}"}; do
-        [[ -e $temporary ]] || finish 95 "did not write $temporary"
-        [[ -f $temporary && ! -L $temporary ]] || finish 95 "did not write a file: $temporary"
-        [[ -s $temporary ]] || finish 95 "did not write $temporary: it is empty"
+    local index temporary what
+    for index in "${!order_temporaries[@]}"; do
+        temporary=${order_temporaries[index]}
+        what="did not write output ${order_output_names[index]}"
+        [[ -e $temporary ]] || finish 95 "$what: there is no $temporary"
+        [[ -f $temporary && ! -L $temporary ]] || finish 95 "$what: $temporary is no file"
+        [[ -s $temporary ]] || finish 95 "$what: $temporary is empty"
     done
     measure
     trap '' "${SIGNALS[@]}"    # or a final name could be made and not be remembered

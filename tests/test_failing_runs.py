@@ -136,8 +136,8 @@ TROUBLES = {
     1: ("exit 7", "exit code 7: the detector was off"),
     2: ("echo bad magnet >&2; exit 3", "exit code 3; last line of its log: bad magnet"),
     3: ('echo "no beam" > "$PM_SPOOL/reason"; exit 3', "exit code 3: no beam"),
-    4: ("exit 0", r"did not write \S+/bytes/v1/\S+\.txt"),
-    5: (': > "$2"; exit 0', r"did not write \S+/bytes/v1/\S+\.txt: it is empty"),
+    4: ("exit 0", r"did not write output bytes: there is no \S+/bytes/v1/\S+\.txt"),
+    5: (': > "$2"; exit 0', r"did not write output bytes: \S+/bytes/v1/\S+\.txt is empty"),
     6: ("kill -KILL $$", "killed by SIGKILL: killed from outside, often for want of memory"),
 }
 

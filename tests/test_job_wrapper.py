@@ -278,17 +278,18 @@ def test_an_exit_code_that_only_looks_like_a_signal(workshop: Workshop) -> None:
 @pytest.mark.parametrize(
     ("script", "reason"),
     [
-        ("true", "did not write {}"),
-        (': > "$OUTPUT_HIST"', "did not write {}: it is empty"),
-        ('mkdir "$OUTPUT_HIST"', "did not write a file: {}"),
-        ('ln -s "$OUTPUT_TREE" "$OUTPUT_HIST"', "did not write a file: {}"),
+        ("true", "there is no {}"),
+        (': > "$OUTPUT_HIST"', "{} is empty"),
+        ('mkdir "$OUTPUT_HIST"', "{} is no file"),
+        ('ln -s "$OUTPUT_TREE" "$OUTPUT_HIST"', "{} is no file"),
     ],
 )
 def test_an_output_that_was_not_written(workshop: Workshop, script: str, reason: str) -> None:
     order = workshop.order(f"{WRITE}{script}\n", outputs=("tree", "hist"))
     record = workshop.run(order)
     assert (record.exit_code, record.phase) == (95, "publish")
-    assert record.reason == reason.format(order.outputs[1].temporary)
+    why = reason.format(order.outputs[1].temporary)
+    assert record.reason == f"did not write output hist: {why}"
     assert files_below(workshop.directory / "data") == []
 
 
