@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -111,6 +112,21 @@ def test_what_fails_leaves_no_note(directory: Path, target: Path) -> None:
     with pytest.raises(ZeroDivisionError), Fetching(directory).alone(FILE, target, THEIR):
         raise ZeroDivisionError
     assert notes(directory) == []
+
+
+def test_a_file_server_that_stumbles_for_a_moment_leaves_no_note(
+    directory: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unlink, stumbles = Path.unlink, [OSError(errno.ESTALE, "Stale file handle")]
+
+    def stumble(path: Path, missing_ok: bool = False) -> None:
+        if stumbles:
+            raise stumbles.pop()
+        unlink(path, missing_ok)
+
+    with Fetching(directory).alone(FILE, target, MY):
+        monkeypatch.setattr(Path, "unlink", stumble)
+    assert (notes(directory), stumbles) == ([], [])
 
 
 def test_the_note_of_a_dead_manager_of_this_host_is_no_obstacle(

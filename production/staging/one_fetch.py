@@ -22,6 +22,7 @@ from production.staging.places import File
 from production.store.identity import Identity, is_alive, this_process
 
 BEAT = 10.0  # seconds between two signs of life, which come with the file's blocks
+_TRIES = 2  # to remove a note: that a handle is stale may be true for a moment only
 SILENCE = 300.0  # seconds without one after which nobody is waited for any more
 
 
@@ -61,9 +62,10 @@ class Fetching:
         try:
             yield None if self._is_linked(note, target) else _beat(note)
         finally:
-            with contextlib.suppress(OSError):
-                if os.readlink(note) == text:  # noqa: PTH115 - the text as it is
-                    note.unlink()
+            for _ in range(_TRIES):
+                with contextlib.suppress(OSError):
+                    if os.readlink(note) == text:  # noqa: PTH115 - the text as it is
+                        note.unlink()
 
     def _leave(self, note: Path, text: str, owner: str) -> None:
         while True:
