@@ -66,6 +66,7 @@ class Fetching:
                 with contextlib.suppress(OSError):
                     if os.readlink(note) == text:  # noqa: PTH115 - the text as it is
                         note.unlink()
+                    break
 
     def _leave(self, note: Path, text: str, owner: str) -> None:
         while True:
