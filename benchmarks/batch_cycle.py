@@ -67,6 +67,7 @@ def measure(system: str, jobs: int, directory: Path) -> tuple[int, float, float,
     from production import commands
     from production.batch.base import open_batch
     from production.config import Space
+    from production.identity import this_process
     from production.manager.desk import Desk
     from production.manager.jobs import Jobs
     from production.manager.paths import Paths
@@ -78,7 +79,6 @@ def measure(system: str, jobs: int, directory: Path) -> tuple[int, float, float,
     from production.space.probe import open_probe
     from production.store import datasets, managers, migrations, productions
     from production.store.connection import Database
-    from production.store.identity import this_process
     from production.store.runs import RunStore
     from production.view.console import Console
 

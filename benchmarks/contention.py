@@ -81,9 +81,9 @@ def manager_of_today(path: Path, batch: int) -> Iterator[Callable[[Watch], bool]
     """What takes ``batch`` runs from N to F; False when there are none left."""
     from bookkeeping import ANY, finished, intended, submitted
 
+    from production.identity import this_process
     from production.store import managers, productions
     from production.store.connection import Database
-    from production.store.identity import this_process
     from production.store.runs import RunStore
 
     with Database(path) as db:

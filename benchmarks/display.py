@@ -39,6 +39,7 @@ from typing import Any
 PROJECT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(PROJECT))
 
+from production.identity import this_process  # noqa: E402
 from production.manager import survey as surveys  # noqa: E402 - the path comes first
 from production.manager.survey import Survey  # noqa: E402
 from production.model import (  # noqa: E402
@@ -52,7 +53,6 @@ from production.model import (  # noqa: E402
 )
 from production.store import datasets, managers, migrations, productions  # noqa: E402
 from production.store.connection import Database, utc_now  # noqa: E402
-from production.store.identity import this_process  # noqa: E402
 from production.store.productions import NewProduction  # noqa: E402
 from production.store.runs import RunStore  # noqa: E402
 from production.view import display as displays  # noqa: E402

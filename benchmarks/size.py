@@ -42,6 +42,7 @@ from typing import TypeVar
 PROJECT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(PROJECT))
 
+from production.identity import this_process  # noqa: E402
 from production.manager.paths import Paths  # noqa: E402 - the path comes first
 from production.model import (  # noqa: E402
     Checksum,
@@ -59,7 +60,6 @@ from production.model import (  # noqa: E402
 from production.recipe.load import find_recipe  # noqa: E402
 from production.store import datasets, managers, migrations, productions  # noqa: E402
 from production.store.connection import Database, raw_connect, utc_now  # noqa: E402
-from production.store.identity import this_process  # noqa: E402
 from production.store.productions import NewProduction  # noqa: E402
 from production.store.runs import RunStore  # noqa: E402
 

@@ -59,7 +59,7 @@ from pathlib import Path
 from production.model import Released, RunFilter
 from production.store import managers, productions
 from production.store.connection import Database
-from production.store.identity import this_process
+from production.identity import this_process
 from production.store.runs import RunStore
 with Database(Path(sys.argv[1])) as db:
     production = productions.find(db, "alcapana")

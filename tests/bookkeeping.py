@@ -13,6 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from production.identity import this_process
 from production.model import (
     Change,
     Checksum,
@@ -33,7 +34,6 @@ from production.model import (
 from production.store import datasets, managers, migrations, productions
 from production.store.connection import Database
 from production.store.datasets import Label
-from production.store.identity import this_process
 from production.store.productions import NewProduction
 from production.store.runs import RunStore
 

@@ -395,7 +395,7 @@ WORKER = """
     from production.model import Failed, Finished, JobRecord, Released, RunFilter, Submitted
     from production.store import managers, productions
     from production.store.connection import Database
-    from production.store.identity import this_process
+    from production.identity import this_process
     from production.store.runs import RunStore
 
     with Database(Path(sys.argv[1])) as db:

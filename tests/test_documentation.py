@@ -18,8 +18,8 @@ from laboratory import PROJECT, Laboratory, spoil
 
 from production import errors
 from production.cli import COMMANDS, STEERING, command_parser
+from production.identity import current_user
 from production.job.verdict import WRAPPER_EXIT_CODES
-from production.store.identity import current_user
 from production.store.views import FIXED_COLUMNS
 
 DOCS = PROJECT / "docs"

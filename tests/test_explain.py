@@ -33,9 +33,9 @@ from production.cli import COMMANDS, command_parser
 from production.explain import gather
 from production.explain.causes import CAUSES, Finding, of_production
 from production.explain.run_causes import of_run
+from production.identity import this_process
 from production.model import JobState, Production, RunFilter
 from production.store import requests
-from production.store.identity import this_process
 
 DOCS = Path(__file__).parent.parent / "docs" / "commands.md"
 
@@ -121,7 +121,7 @@ def claim_and_die(books: Bookkeeping) -> None:
         from pathlib import Path
         from bookkeeping import Database, GOLD, intended, productions, submitted
         from production.store import managers
-        from production.store.identity import this_process
+        from production.identity import this_process
         from production.store.runs import RunStore
         db = Database(Path(sys.argv[1]))
         production = productions.find(db, "alcapana")

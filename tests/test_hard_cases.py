@@ -16,6 +16,7 @@ from job_orders import WRITE, Workshop
 
 from production import cli
 from production.errors import Interrupted, QueryFailed
+from production.identity import Identity, this_process
 from production.job.clean import discard_outputs
 from production.job.fence import revoke
 from production.manager import loop, recovery, settle
@@ -26,7 +27,6 @@ from production.manager.work import Phase
 from production.model import Claim, Finished, JobHandle, JobState, Released
 from production.store import connection, managers
 from production.store.connection import Database
-from production.store.identity import Identity, this_process
 from production.store.runs import RunStore
 from production.view.base import Snapshot
 

@@ -21,10 +21,10 @@ from bookkeeping import (
 )
 
 from production.cli import main
+from production.identity import Identity, current_user, this_process
 from production.model import Claim, Finished, Status
 from production.store import managers
 from production.store.choice import RunChoice
-from production.store.identity import Identity, current_user, this_process
 from production.store.interventions import Asked, release, retry, standing_at
 from production.store.runs import RunStore
 

@@ -14,10 +14,7 @@ import pytest
 from bookkeeping import GOLD, Bookkeeping, answer, bookkeeping, processes, python, says, tell
 from job_orders import until
 
-from production.model import Production, Released
-from production.store import managers
-from production.store.connection import Database
-from production.store.identity import (
+from production.identity import (
     Identity,
     current_boot,
     current_user,
@@ -25,6 +22,9 @@ from production.store.identity import (
     start_ticks,
     this_process,
 )
+from production.model import Production, Released
+from production.store import managers
+from production.store.connection import Database
 from production.store.managers import Holder, LeaseWatch
 
 LEASE = 600
@@ -138,7 +138,7 @@ def test_a_process_that_is_hidden_may_live(monkeypatch: pytest.MonkeyPatch) -> N
         raise PermissionError
 
     me = this_process()
-    monkeypatch.setattr("production.store.identity.start_ticks", lambda pid: None)
+    monkeypatch.setattr("production.identity.start_ticks", lambda pid: None)
     assert is_alive(me.boot, me.pid, me.pid_start) is False
     monkeypatch.setattr("os.kill", kill)
     assert is_alive(me.boot, me.pid, me.pid_start) is None
@@ -364,7 +364,7 @@ MANAGER = """
     from production.model import Released, RunFilter
     from production.store import managers, productions
     from production.store.connection import Database
-    from production.store.identity import this_process
+    from production.identity import this_process
     from production.store.runs import RunStore
 
     with Database(Path(sys.argv[1])) as db:

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 from experiment import RAW_SIZE, RECIPE, RUNS, ManagerProcess, experiment
 
+from production.identity import this_process
 from production.staging import one_fetch
 from production.staging.one_fetch import BeingFetched, Fetching
 from production.staging.places import Source
-from production.store.identity import this_process
 
 FILE = (Source("ftp://archive/", "run02091.mid"), Source("ftp://mirror/", "2091"))
 OTHER = (Source("ftp://archive/", "run02092.mid"),)

@@ -265,7 +265,7 @@ def test_readers_and_eight_writers_do_not_keep_each_other_from_working(
         from production.model import Released, RunFilter
         from production.store import managers, productions
         from production.store.connection import Database
-        from production.store.identity import this_process
+        from production.identity import this_process
         from production.store.runs import RunStore
         with Database(Path(sys.argv[1])) as db:
             production = productions.find(db, "alcapana")

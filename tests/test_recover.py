@@ -21,9 +21,9 @@ from bookkeeping import (
 from experiment import Experiment, ManagerProcess, experiment
 
 from production.cli import main
+from production.identity import Identity, this_process
 from production.store import managers
 from production.store.holdings import Holding, holdings, states, take_back, take_by_force
-from production.store.identity import Identity, this_process
 from production.store.managers import LeaseWatch
 from production.store.runs import RunStore
 

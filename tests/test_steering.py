@@ -16,13 +16,13 @@ from desks import Office, end_well, wait
 
 from production.cli import main
 from production.errors import Interrupted
+from production.identity import this_process
 from production.manager import loop
 from production.manager.loop import Manager
 from production.model import JobState
 from production.store import interventions, managers, requests
 from production.store.choice import RunChoice
 from production.store.connection import Database
-from production.store.identity import this_process
 from production.store.reports.standing import workers
 from production.store.requests import Answer
 

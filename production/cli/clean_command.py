@@ -70,8 +70,8 @@ def _give_up(
     db: Database, productions: Sequence[Production], options: argparse.Namespace
 ) -> dict[int, set[tuple[int, int]]]:
     """Return the claims of this user's dead managers; those that would be, in a dry run."""
+    from production.identity import current_user, this_process
     from production.store import holdings
-    from production.store.identity import current_user, this_process
     from production.store.runs import RunStore
 
     found, states = holdings.watch(db, productions, options.watch)

@@ -51,8 +51,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Do it."""
+    from production.identity import this_process
     from production.store.holdings import take_back, take_by_force, watch
-    from production.store.identity import this_process
 
     if options.force and options.manager is None:
         raise UsageError(text="--force needs --manager=ID: whose runs are to be taken")

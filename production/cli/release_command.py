@@ -23,8 +23,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Do it."""
+    from production.identity import this_process
     from production.store import interventions
-    from production.store.identity import this_process
 
     check_named(options)
     with open_one(options, write=True) as (db, production, chosen):

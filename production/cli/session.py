@@ -28,6 +28,7 @@ from production.errors import (
     UnknownRecipe,
     UsageError,
 )
+from production.identity import current_user
 from production.job.orders import render_orders
 from production.manager.desk import Desk
 from production.manager.inputs import wanted
@@ -45,7 +46,6 @@ from production.staging.credentials import login_if_any
 from production.staging.places import Places, open_places
 from production.store import datasets, productions
 from production.store.connection import Database, utc_now
-from production.store.identity import current_user
 from production.store.runs import RunStore
 from production.view.base import View
 

@@ -61,8 +61,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Do it."""
+    from production.identity import this_process
     from production.store import requests
-    from production.store.identity import this_process
     from production.store.reports.standing import workers
 
     wanted = _wanted(options)

@@ -19,6 +19,7 @@ from production.doctor.findings import Finding, error, note, ok, warning
 from production.doctor.half import described
 from production.doctor.permissions import check_permissions
 from production.errors import ProductionError
+from production.identity import is_alive
 from production.store.connection import (
     APPLICATION_ID,
     SCHEMA_VERSION,
@@ -26,7 +27,6 @@ from production.store.connection import (
     patiently,
     raw_connect,
 )
-from production.store.identity import is_alive
 
 _OLDEST = (3, 35, 0)  # RETURNING; sqlite.org/lang_returning.html
 _LONGEST_CHECK = 20.0  # seconds; meanwhile nobody else can write

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from production.doctor.findings import Finding, error, note, ok, warning
-from production.store.identity import current_user
+from production.identity import current_user
 
 CHECK = "permissions"
 _ACL = "system.posix_acl_access"

@@ -18,6 +18,7 @@ import math
 import time
 
 from production.errors import Interrupted, StoreError
+from production.identity import this_process
 from production.manager import recovery
 from production.manager.desk import Desk
 from production.manager.intake import Intake
@@ -25,7 +26,6 @@ from production.manager.jobs import Jobs
 from production.manager.steering import Steering
 from production.manager.survey import Survey
 from production.store import managers, requests
-from production.store.identity import this_process
 from production.store.runs import RunStore
 from production.view.base import Snapshot, tell_of_waits
 

@@ -17,13 +17,13 @@ from enum import StrEnum
 from typing import Any
 
 from production.errors import ProbeFailed
+from production.identity import current_user
 from production.manager.desk import Desk
 from production.manager.work import Phase, Work
 from production.model import Claim, Usage
 from production.model import Space as Found
 from production.space.reserve import NOTHING, Need, Owner, Reservations
 from production.store import sizes
-from production.store.identity import current_user
 
 ASKING_SHARE = 10  # a probe that took a second is not asked again for 10
 FULL = 0.98  # of a limit: what jobs write may not fit any more

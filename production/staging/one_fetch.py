@@ -18,8 +18,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from production.errors import file_trouble
+from production.identity import Identity, is_alive, this_process
 from production.staging.places import File
-from production.store.identity import Identity, is_alive, this_process
 
 BEAT = 10.0  # seconds between two signs of life, which come with the file's blocks
 _TRIES = 2  # to remove a note: that a handle is stale may be true for a moment only

@@ -39,7 +39,7 @@ from production.errors import (
     NotADatabase,
     StoreError,
 )
-from production.store.identity import current_user
+from production.identity import current_user
 from production.store.lock_holder import lock_holder
 
 APPLICATION_ID = 0x50524D47

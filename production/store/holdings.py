@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from production.identity import Identity, is_alive
 from production.model import Orphan, Production, Released
 from production.store import managers
 from production.store.connection import Database, Row
-from production.store.identity import Identity, is_alive
 from production.store.managers import Holder, LeaseWatch
 from production.store.runs import RunStore
 

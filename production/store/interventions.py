@@ -6,10 +6,10 @@ import json
 import sqlite3
 from dataclasses import dataclass
 
+from production.identity import Identity, is_alive
 from production.model import Outcome, Production, Status
 from production.store.choice import EVERY_RUN, RunChoice
 from production.store.connection import Database, Row, now_us
-from production.store.identity import Identity, is_alive
 
 # The latest failure decides, not an earlier one.
 _REASON = """

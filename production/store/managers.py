@@ -13,8 +13,8 @@ import sqlite3
 import time
 from dataclasses import dataclass, field
 
+from production.identity import Identity, is_alive
 from production.store.connection import Database, utc_now
-from production.store.identity import Identity, is_alive
 
 LEASE = 600  # seconds without a sign of life after which a manager counts as dead
 # Seconds that count as observed between two looks, or half of the lease where that is more: with

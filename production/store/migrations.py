@@ -17,6 +17,7 @@ from production.errors import (
     DatabaseTrouble,
     NotADatabase,
 )
+from production.identity import current_user
 from production.store.connection import (
     APPLICATION_ID,
     explain,
@@ -26,7 +27,6 @@ from production.store.connection import (
     text_us,
     utc_now,
 )
-from production.store.identity import current_user
 from production.store.views import FIXED_COLUMNS, view_statements
 
 # MIGRATIONS[n] turns schema version n + 1 into n + 2.  schema.sql always describes the newest, also

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from production.errors import UnknownProduction, UsageError
+from production.identity import current_user
 from production.model import Production, RunFilter, Status
 from production.store.connection import Database, Row, utc_now
-from production.store.identity import current_user
 from production.store.views import view_statements
 
 _COLUMNS = "id, type, version, software, start, stop, base, base_type"

@@ -9,9 +9,9 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from production.identity import Identity
 from production.model import RunFilter
 from production.store.connection import Database, utc_now
-from production.store.identity import Identity
 
 START = "start"
 

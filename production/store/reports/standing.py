@@ -11,9 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from production.identity import is_alive
 from production.model import Production, Status
 from production.store.connection import Database, Row, text_us, utc_text
-from production.store.identity import is_alive
 
 TAIL = 3000  # latest attempts in the database, by which the rates are judged
 HOUR = 3600.0
