@@ -18,6 +18,7 @@ from production.model import DEFAULT_QUALITY
 from production.notify.notices import Event
 from production.toml import Table
 from production.units import (
+    is_utf8,
     parse_duration,
     parse_failures,
     parse_fraction,
@@ -339,7 +340,10 @@ def _path(table: Table, key: str, text: str) -> Path:
     def parse(text: str) -> Path:
         if not text or "\0" in text:
             raise ValueError(f"{text!r} is not a path")
-        return table.path.parent / toml.expand(text)
+        path = table.path.parent / toml.expand(text)
+        if not is_utf8(str(path)):  # the name of a directory above may be anything
+            raise ValueError(f"{str(path)!a} is not UTF-8 text, and could not be recorded")
+        return path
 
     return table.convert(key, parse, text)
 

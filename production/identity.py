@@ -42,10 +42,11 @@ def current_boot() -> str:
 def start_ticks(pid: int) -> int | None:
     """When process ``pid`` began, in clock ticks after boot; None when there is none."""
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
+        # The command, in parentheses, may be any bytes: blanks, parentheses, and a letter that the
+        # kernel has cut in two.
+        stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
     except OSError:
         return None
-    # The command, in parentheses, may hold blanks and parentheses itself.
     state, *fields = stat[stat.rindex(")") + 1 :].split()
     return None if state in "ZX" else int(fields[18])
 

@@ -1,6 +1,6 @@
-"""Times, amounts of memory and fractions as people write them.
+"""Times, sizes, fractions and counts as people write them.
 
-Pure functions: text in, number out; a ValueError carries the one line that the user reads.
+Pure functions: text in, number out, or back; a ValueError carries the one line that the user reads.
 """
 
 from __future__ import annotations
@@ -69,8 +69,13 @@ def parse_memory(text: str) -> int:
     match = _MEMORY.fullmatch(text.strip())
     size = int(float(match[1]) * 1024.0 ** ("KMGT".index(match[2].upper()) + 1)) if match else 0
     if not size:
-        raise ValueError(f"{text!r} is not an amount of memory: write it with its unit, 500M or 2G")
+        raise ValueError(f"{text!r} is not a size: write it with its unit, 500M or 2G")
     return size
+
+
+def counted(number: int, one: str, many: str = "") -> str:
+    """``1 run``, ``2 runs``; ``many`` where an s is not enough."""
+    return f"{number} {one if number == 1 else many or f'{one}s'}"
 
 
 def parse_fraction(text: str) -> float:
@@ -105,3 +110,12 @@ def parse_failures(text: str) -> int | float:
     if not 0 < fraction < 1:
         raise ValueError(f"{text!r} is no limit of failures: write a number (20) or 25%")
     return fraction
+
+
+def is_utf8(text: str) -> bool:
+    """Whether a database can take it: the names of files, which Python reads, may be any bytes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

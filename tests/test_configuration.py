@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 from pathlib import Path
 
@@ -201,7 +202,7 @@ MISTAKES = [
     ("[archive]\ntimeout = true", 2, "must be a number or text in quotes, not true or false"),
     ("[archive]\nstage_timeout = inf", 2, "'inf' is not a time"),
     ("[space]\nprobe = 1", 2, "'probe' must be text"),
-    ("[space]\nlimit = 2", 2, "'limit': '2' is not an amount of memory"),
+    ("[space]\nlimit = 2", 2, "'limit': '2' is not a size"),
     ("[space]\nfiles = 0", 2, "'files' must be 1 or more"),
     ('[space]\ncommand = "quota"', 2, "'command' must be a list"),
     ("[batch]\nslots = 4", 2, "'slots' must be a table, not a whole number"),
@@ -235,6 +236,12 @@ def test_a_file_that_is_not_text_is_refused(database: Path, tmp_path: Path) -> N
     (tmp_path / "c.toml").write_bytes(b"\n\n\xff")
     with pytest.raises(ConfigurationError, match=r"c\.toml:3: this is not UTF-8 text"):
         load(tmp_path / "c.toml", database)
+
+
+def test_a_place_whose_name_is_not_text_is_refused(database: Path, tmp_path: Path) -> None:
+    file = write(tmp_path / os.fsdecode(b"caf\xe9") / "c.toml", "data = 'data'")
+    with pytest.raises(ConfigurationError, match=r"data.*caf.udce9/data' is not UTF-8 text"):
+        load(file, database)
 
 
 KEYS = ["data", "[archive]", "[defaults]", "[batch]", "[environment.variables]", "modules.x"]

@@ -80,6 +80,24 @@ def test_a_reason_that_is_no_utf8_can_be_stored(tmp_path: Path) -> None:
     assert record.reason == "caf\ufffd"
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b"host=node17", b"host=caf\xe9"),
+        (b"02091.root", b"caf\xe9.root"),
+        (b"output.tree", b"output.tr\xe9e"),
+    ],
+)
+def test_a_record_with_a_name_that_is_no_utf8_is_damaged(
+    tmp_path: Path, old: bytes, new: bytes
+) -> None:
+    assert old in TEXT.encode()
+    (tmp_path / "record").write_bytes(TEXT.encode().replace(old, new))
+    with pytest.raises(RecordDamaged, match="is damaged: ") as caught:
+        read_record(tmp_path)
+    str(caught.value).encode()  # a database can take it
+
+
 @pytest.mark.parametrize("length", range(len(TEXT)))
 def test_a_record_that_is_cut_off_is_damaged(tmp_path: Path, length: int) -> None:
     (tmp_path / "record").write_text(TEXT[:length])

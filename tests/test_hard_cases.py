@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from bookkeeping import GOLD, Bookkeeping, bookkeeping, intended, run_job, submitted
+from bookkeeping import GOLD, Bookkeeping, intended, run_job, submitted
 from desks import RUN, SHA256, TIME, Office, end_well, wait
 from job_orders import WRITE, Workshop
+from stale_files import stale
 
 from production import cli
-from production.errors import Interrupted, QueryFailed
+from production.batch.slurm import in_words
+from production.errors import Interrupted, QueryFailed, SpoolTrouble
 from production.identity import Identity, this_process
 from production.job.clean import discard_outputs
 from production.job.fence import revoke
@@ -23,8 +26,8 @@ from production.manager import loop, recovery, settle
 from production.manager.jobs import Jobs
 from production.manager.loop import Manager
 from production.manager.plan import plan_job
-from production.manager.work import Phase
-from production.model import Claim, Finished, JobHandle, JobState, Released
+from production.manager.work import Phase, Work
+from production.model import Claim, Failed, Finished, JobHandle, JobState, Released
 from production.store import connection, managers
 from production.store.connection import Database
 from production.store.runs import RunStore
@@ -33,12 +36,6 @@ from production.view.base import Snapshot
 BY_HAND = "UPDATE count_v1 SET status = 'N'"
 ELSEWHERE = Identity("alice", "node9", "another boot", 4711, 1)
 STOPPED = Interrupted(2)
-
-
-@pytest.fixture
-def books(tmp_path: Path) -> Iterator[Bookkeeping]:
-    with bookkeeping(tmp_path) as books:
-        yield books
 
 
 @pytest.fixture
@@ -287,6 +284,53 @@ def test_a_run_whose_job_cannot_be_cancelled_is_left_to_the_next_manager(office:
     assert not (work.spool / "revoked").exists()
 
 
+def with_running_job(office: Office) -> Work:
+    desk = office.open()
+    (claim,) = desk.store.claim(1, GOLD)
+    run_job(desk.store, claim)
+    work = office.work(claim, Phase.RUNNING)
+    work.submitted = True
+    (work.spool / "started").mkdir(parents=True)
+    (work.spool / "started" / "pid").write_text("1 1 node1\n")
+    return work
+
+
+def test_a_job_whose_spool_cannot_be_seen_is_cancelled_all_the_same(office: Office) -> None:
+    work = with_running_job(office)
+    with stale(work.spool):
+        recovery.roll_back(office.desk, STOPPED)
+    assert office.batch.cancelled == [work.name]
+    assert (work.spool / "revoked").exists()
+    assert office.outcomes == ["rolled back"]
+
+
+def test_who_leaves_at_once_keeps_the_run_of_a_spool_that_cannot_be_seen(office: Office) -> None:
+    work = with_running_job(office)
+    with stale(work.spool):
+        recovery.leave(office.desk)
+    assert (office.status, office.outcomes) == ("R", [None])
+    assert not (work.spool / "revoked").exists()
+
+
+def test_a_record_that_cannot_be_seen_costs_no_finished_run(office: Office) -> None:
+    work = with_running_job(office)
+    end_well(plan_job(office.paths, work.claim, {"raw": Path("raw")}, office.desk.job))
+    with stale(work.spool / "record"):
+        recovery.roll_back(office.desk, STOPPED)
+    assert (office.status, office.outcomes) == ("F", ["finished"])
+
+
+def test_only_marks_of_jobs_whose_spool_is_gone_are_swept_away(office: Office) -> None:
+    desk = office.open()
+    done = office.paths.done
+    done.mkdir(parents=True)
+    for name in ("run02091.a1", "run02091.a2", "notes"):
+        (done / name).touch()
+    (done.parent / "run02091.a2").mkdir()
+    recovery.sweep(desk)
+    assert sorted(mark.name for mark in done.iterdir()) == ["notes", "run02091.a2"]
+
+
 # --------------------------------------------------------------------------- how jobs ended
 
 
@@ -307,8 +351,36 @@ def test_a_record_that_shows_late_is_believed(
     assert order.outputs[0].final.exists()
 
 
-def test_a_job_that_was_put_back_and_started_again_was_put_back(office: Office) -> None:
-    """Grid Engine may do both before anybody looks; its accounting tells of the second start."""
+@pytest.mark.parametrize("error", [errno.ESTALE, errno.EIO, errno.ETIMEDOUT, errno.ENOTCONN])
+def test_an_output_that_cannot_be_seen_now_is_looked_at_again(office: Office, error: int) -> None:
+    claim = Claim(RUN, 1, 1)
+    work = office.work(claim, Phase.RUNNING)
+    order = plan_job(office.paths, claim, {"raw": Path("raw")}, office.desk.job)
+    end_well(order)
+    final = order.outputs[0].final
+    with stale(final, error=error), pytest.raises(SpoolTrouble, match=str(final)):
+        settle.settle(work, max_attempts=3, wait=0.0)
+    assert isinstance(settle.settle(work, max_attempts=3, wait=0.0), Finished)
+    assert final.exists()
+
+
+def test_an_output_that_is_gone_is_a_failure(office: Office) -> None:
+    claim = Claim(RUN, 1, 1)
+    work = office.work(claim, Phase.RUNNING)
+    order = plan_job(office.paths, claim, {"raw": Path("raw")}, office.desk.job)
+    end_well(order)
+    final = order.outputs[0].final
+    final.unlink()
+    change = settle.settle(work, max_attempts=3, wait=0.0)
+    assert isinstance(change, Failed)
+    assert change.reason == f"output {final} cannot be seen: No such file or directory"
+
+
+@pytest.mark.parametrize(
+    "told", ["ended with exit code 91", in_words("FAILED", "91:0")], ids=["sge", "slurm"]
+)
+def test_a_job_that_was_put_back_and_started_again_was_put_back(office: Office, told: str) -> None:
+    """Batch systems may do both before anybody looks; then they tell of the second start."""
     work = office.work(Claim(RUN, 1, 1), Phase.RUNNING)
     work.spool.mkdir(parents=True)
     lines = [
@@ -321,11 +393,12 @@ def test_a_job_that_was_put_back_and_started_again_was_put_back(office: Office) 
     ]
     (work.spool / "record").write_text("\n".join([*lines, f"stop={TIME}", "complete=yes", ""]))
     office.batch.accounting_lag = 1.0
-    office.batch.why = "ended with exit code 91"
+    office.batch.why = told
     look = settle.look([work], ask=True)
     assert look.reasons == {work.name: "put back into its queue to be started again"}
-    office.batch.why = "deleted by root@node1"
-    assert settle.look([work], ask=True).reasons == {work.name: "deleted by root@node1"}
+    for other in ("deleted by root@node1", told.replace("91", "910")):
+        office.batch.why = other
+        assert settle.look([work], ask=True).reasons == {work.name: other}
 
 
 def test_the_time_in_which_nobody_can_be_asked_for_a_reason_does_not_count(

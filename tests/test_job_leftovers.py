@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from job_orders import Workshop
+from stale_files import stale
 
 from production.errors import SpoolTrouble
 from production.job.clean import discard_outputs, discard_spool, remove_tree
@@ -141,6 +142,41 @@ def test_an_output_that_cannot_be_removed_is_reported(workshop: Workshop) -> Non
     shutil.rmtree(order.outputs[0].temporary)
     discard(workshop, order)
     assert not order.spool.exists()
+
+
+def test_an_output_that_cannot_be_seen_now_is_not_forgotten(workshop: Workshop) -> None:
+    order = workshop.order()
+    leave_behind(order, published=True)
+    final = order.outputs[0].final
+    with stale(final), pytest.raises(SpoolTrouble, match=str(final)):
+        discard(workshop, order)
+    assert final.exists()
+    discard(workshop, order)  # its manifest is still there
+    assert not final.exists()
+
+
+def test_outputs_that_are_published_meanwhile_are_taken_back_or_not_made(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The wrapper may not see yet that it was revoked: on NFS it remembers that for seconds."""
+    order = workshop.order(outputs=("tree", "hist"))
+    leave_behind(order, published=False)
+    to_publish = iter(order.outputs)
+    unlink = Path.unlink
+
+    def publish_next() -> None:
+        for plan in to_publish:
+            os.link(plan.temporary, plan.final)
+            break
+
+    def slowly(path: Path, missing_ok: bool = False) -> None:
+        publish_next()
+        unlink(path, missing_ok=missing_ok)
+        publish_next()
+
+    monkeypatch.setattr(Path, "unlink", slowly)
+    discard_outputs(order.spool, order.outputs)
+    assert [plan.final for plan in order.outputs if plan.final.exists()] == []
 
 
 def test_a_spool_that_another_host_removes_at_the_same_time_is_no_trouble(

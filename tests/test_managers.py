@@ -144,12 +144,14 @@ def test_a_process_that_is_hidden_may_live(monkeypatch: pytest.MonkeyPatch) -> N
     assert is_alive(me.boot, me.pid, me.pid_start) is None
 
 
-def test_strange_names_of_programs_do_not_confuse(tmp_path: Path) -> None:
-    strange = tmp_path / "a) R (b 1 2"
+@pytest.mark.parametrize("name", ["a) R (b 1 2", "cut in between\u00e9", "nothing \udcff"])
+def test_strange_names_of_programs_do_not_confuse(tmp_path: Path, name: str) -> None:
+    strange = tmp_path / name
     strange.symlink_to("/bin/sleep")
+    seen = os.fsencode(name)[:15]  # as much as the kernel keeps: TASK_COMM_LEN
     process = subprocess.Popen([strange, "1000"])
     try:
-        until(lambda: strange.name in Path(f"/proc/{process.pid}/stat").read_text())
+        until(lambda: seen in Path(f"/proc/{process.pid}/stat").read_bytes())
         began = start_ticks(process.pid)
         assert began is not None
         assert this_process().pid_start <= began

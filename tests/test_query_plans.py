@@ -5,7 +5,6 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 from bookkeeping import (
@@ -21,7 +20,7 @@ from bookkeeping import (
 )
 
 from production.model import Production, RunFilter
-from production.store import managers, productions, sizes
+from production.store import managers, productions, recorded, sizes
 from production.store.runs import RunStore
 
 SECOND_TRANCHE = RunFilter(datasets=("SiR2",), tranches=(2,))
@@ -33,12 +32,6 @@ FILTERS = [
     pytest.param(SECOND_TRANCHE, id="a tranche"),
     pytest.param(ANY_SECOND_TRANCHE, id="a tranche of all datasets"),
 ]
-
-
-@pytest.fixture
-def books(tmp_path: Path) -> Iterator[Bookkeeping]:
-    with bookkeeping(tmp_path) as books:
-        yield books
 
 
 @contextmanager
@@ -90,6 +83,7 @@ def work_through(books: Bookkeeping, production: Production) -> None:
     store.take_over(dead.manager)
     store.held()
     store.at_error(10)
+    recorded.outcome(books.db, production, one.run, one.attempt)
     productions.outputs(books.db, production.id, one.run)
     productions.counts(books.db, production.id)
     sizes.output_sizes(books.db, production.id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -107,6 +108,21 @@ def test_a_mounted_directory_lists_what_fits(tmp_path: Path, way: str) -> None:
     names = archive.names("archive/run02091sub*.mid.gz")
     assert in_natural_order(names) == [f"archive/{name}" for name in SUBRUNS]
     assert archive.names("nowhere/run02091sub*.mid.gz") == []
+
+
+@pytest.mark.parametrize("way", ["", "?link=symbolic"])
+def test_a_file_whose_name_is_no_utf8_is_refused_in_words_that_can_be_stored(
+    tmp_path: Path, way: str
+) -> None:
+    fill(tmp_path / "archive")
+    (tmp_path / "archive" / os.fsdecode(b"run02091sub\xe9.mid.gz")).touch()
+    archive = open_archive(f"file://{tmp_path}{way}")
+    with pytest.raises(
+        TransferFailed, match=r"'run02091sub\\udce9\.mid\.gz' is not UTF-8"
+    ) as caught:
+        archive.names("archive/run02091sub*.mid.gz")
+    str(caught.value).encode()
+    assert archive.names("archive/run02092sub*.mid.gz") == ["archive/run02092sub0.mid.gz"]
 
 
 @pytest.mark.slow

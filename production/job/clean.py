@@ -25,7 +25,12 @@ def discard_outputs(spool: Path, outputs: Iterable[OutputPlan]) -> None:
     that was listed; whatever else stands there belongs to somebody else.  To be called when the
     job is gone, or was revoked.  Raises SpoolTrouble when something could not be removed.
     """
-    for path in (*_published(spool), *(plan.temporary for plan in outputs)):
+    # The job may still be publishing: on NFS it may not see for a while that it was revoked.  It
+    # renames or links the temporary names, so once these are gone no final name is made any more,
+    # and those that were made until then are found.
+    for plan in outputs:
+        unlink(plan.temporary)
+    for path in _published(spool):
         unlink(path)
 
 
@@ -52,9 +57,11 @@ def remove_tree(directory: Path) -> None:
 
 
 def _published(spool: Path) -> Iterator[Path]:
-    """The final names that this attempt holds.
+    """The final names that this attempt holds, each looked at when it is asked for.
 
-    A line that makes no sense names nothing, so that nothing is removed by mistake.
+    A line that makes no sense names nothing, so that nothing is removed by mistake.  Raises
+    SpoolTrouble when it cannot be seen now whose file stands there: one that stayed behind without
+    its manifest would be in the way of all later attempts.
     """
     try:
         manifest = os.fsdecode((spool / MANIFEST).read_bytes())
@@ -64,11 +71,15 @@ def _published(spool: Path) -> Iterator[Path]:
         raise SpoolTrouble(path=spool / MANIFEST, what=error.strerror or error) from None
     for match in filter(None, map(_LINE.fullmatch, manifest.split("\n"))):
         path = Path(match[4])
-        with contextlib.suppress(OSError):
+        try:
             found = path.lstat()
-            seconds = found.st_mtime_ns // 10**9
-            if (found.st_size, seconds, found.st_ino) == tuple(map(int, match.group(1, 2, 3))):
-                yield path
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            raise SpoolTrouble(path=path, what=error.strerror or error) from None
+        seconds = found.st_mtime_ns // 10**9
+        if (found.st_size, seconds, found.st_ino) == tuple(map(int, match.group(1, 2, 3))):
+            yield path
 
 
 def unlink(path: Path) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from production.errors import RecordDamaged, SpoolTrouble
 from production.model import JobRecord, OutputFile
+from production.units import is_utf8
 
 RECORD = "record"
 
@@ -51,6 +52,8 @@ def parse_record(text: str) -> JobRecord:
         key, sign, value = line.partition("=")
         if not sign or key in values:
             raise ValueError(f"line {line[:80]!r} does not belong there")
+        if key != "reason" and not is_utf8(line):
+            raise ValueError(f"line {line[:80]!r} is not UTF-8")
         values[key] = value
     if values.get("version") != _VERSION:
         raise ValueError(f"it has version {values.get('version', '')[:80]!r}, not {_VERSION}")

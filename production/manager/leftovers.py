@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import stat
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,10 +20,9 @@ from production.job import clean
 from production.manager.paths import Paths
 from production.model import Claim, Production
 from production.recipe.load import parse_recipe
+from production.store import recorded
 from production.store.connection import Database
 from production.store.productions import database_id, recipe_text
-
-_ATTEMPT = re.compile(r"run([0-9]+)\.a([0-9]+)")
 
 
 @dataclass(frozen=True)
@@ -88,20 +86,11 @@ class _Attempts:
         """In words; "" while it lasts, or when there is no such attempt in this database."""
         if (run, attempt) in self._given_up:
             return "its manager is dead"
-        row = self._db.row(
-            "SELECT outcome FROM attempt WHERE production = ? AND run = ? AND attempt = ?",
-            (self._production.id, run, attempt),
-        )
-        return str(row["outcome"] or "") if row is not None else ""
+        return recorded.outcome(self._db, self._production, run, attempt)
 
     def in_vain(self) -> Iterator[tuple[int, int]]:
         """Run and number of all that have not finished a run."""
-        rows = self._db.rows(
-            "SELECT run, attempt FROM attempt "
-            "WHERE production = ? AND outcome IN ('failed', 'rolled back') ORDER BY run, attempt",
-            (self._production.id,),
-        )
-        yield from ((row["run"], row["attempt"]) for row in rows)
+        yield from recorded.in_vain(self._db, self._production)
         yield from self._given_up
 
 
@@ -115,10 +104,8 @@ def _candidates(paths: Paths, attempts: _Attempts) -> Iterator[tuple[int, int, s
     for run, attempt, directory in paths.leftovers():
         yield run, attempt, directory.parent.parent.name, directory
     with contextlib.suppress(OSError):
-        for mark in sorted(paths.done.iterdir()):
-            match = _ATTEMPT.fullmatch(mark.name)
-            if match and not os.path.lexists(paths.done.parent / mark.name):
-                yield int(match[1]), int(match[2]), "mark", mark
+        for run, attempt, mark in paths.stale_marks():
+            yield run, attempt, "mark", mark
 
 
 def _is_own(path: Path) -> bool:

@@ -14,6 +14,7 @@ Below the user's data directory::
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from pathlib import Path
 from production.model import Claim, OutputPlan, Production, job_name
 from production.recipe.model import Recipe
 
-_ATTEMPT = re.compile(r"run(\d+)\.a(\d+)")
+_ATTEMPT = re.compile(r"run([0-9]+)\.a([0-9]+)")
 
 
 @dataclass(frozen=True)
@@ -93,9 +94,16 @@ class Paths:
         for kind in ("raw", "spool"):
             directory = self.data / kind / self.workspace
             if directory.is_dir():
-                for path in sorted(directory.iterdir()):
-                    if match := _ATTEMPT.fullmatch(path.name):
-                        yield int(match[1]), int(match[2]), path
+                yield from _of_attempts(directory)
+
+    def stale_marks(self) -> Iterator[tuple[int, int, Path]]:
+        """The marks of jobs whose spool is gone: run, attempt, mark.
+
+        A job makes its mark after its record is there, so none of them is needed any more.
+        """
+        for run, attempt, mark in _of_attempts(self.done):
+            if not os.path.lexists(self.done.parent / mark.name):
+                yield run, attempt, mark
 
     def _logs(self, run: int, suffix: str) -> tuple[Path, Path]:
         out, err = self.recipe.log_paths(run, self.production.version)
@@ -107,3 +115,10 @@ class Paths:
 
 def _attempt_name(claim: Claim) -> str:
     return f"run{claim.run:05d}.a{claim.attempt}"
+
+
+def _of_attempts(directory: Path) -> Iterator[tuple[int, int, Path]]:
+    """What there is named after attempts: run, attempt, path."""
+    for path in sorted(directory.iterdir()):
+        if match := _ATTEMPT.fullmatch(path.name):
+            yield int(match[1]), int(match[2]), path

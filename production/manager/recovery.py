@@ -20,7 +20,7 @@ from production.manager import settle
 from production.manager.desk import Desk
 from production.manager.work import Phase, Work
 from production.model import Change, Finished, Orphan, Released, Status, Submitted
-from production.store import managers
+from production.store import managers, recorded
 
 STOP_SECONDS = 10.0  # how long a roll-back waits for transfers and a running submission to end
 LOCK_SECONDS = 20.0  # and for the database
@@ -135,21 +135,11 @@ def sweep(desk: Desk) -> None:
     with contextlib.suppress(OSError):  # what cannot be seen now is swept away another time
         left.extend(desk.paths.leftovers())
     for run, attempt, directory in left:
-        row = desk.db.row(
-            "SELECT outcome FROM attempt WHERE production = ? AND run = ? AND attempt = ?",
-            (desk.production.id, run, attempt),
-        )
-        if row is not None and row["outcome"] is not None:
+        if recorded.outcome(desk.db, desk.production, run, attempt):
             clean.remove_tree(directory)
-    _sweep_marks(desk)
-
-
-def _sweep_marks(desk: Desk) -> None:
-    """Remove marks of jobs whose spool is gone: a job makes its mark after its record is there."""
     with contextlib.suppress(OSError):
-        for mark in list(desk.paths.done.iterdir()):
-            if not os.path.lexists(desk.paths.done.parent / mark.name):
-                mark.unlink()
+        for _, _, mark in desk.paths.stale_marks():
+            mark.unlink()
 
 
 # --------------------------------------------------------------------------- roll back
@@ -247,8 +237,15 @@ def _cancel(desk: Desk) -> bool:
 
 
 def _may_have_job(work: Work) -> bool:
-    phases = {Phase.SUBMITTING, Phase.RUNNING, Phase.ENDING}
-    return work.phase in phases and os.path.isdir(work.spool)  # noqa: PTH112 - may not raise
+    if work.phase not in {Phase.SUBMITTING, Phase.RUNNING, Phase.ENDING}:
+        return False
+    try:
+        work.spool.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True  # not known now: when the fence is to be closed, that tells
+    return True
 
 
 def _record(desk: Desk, works: list[Work], uncertain: bool) -> list[int]:

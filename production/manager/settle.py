@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -42,8 +43,9 @@ from production.model import (
 )
 
 _PUT_BACK = "put back into its queue to be started again"
-# A batch system's words for the wrapper that found its attempt started before (sge_scripts/job.sh).
-_STARTED_AGAIN = "ended with exit code 91"
+# In all batch systems' words for the wrapper that found its attempt started before
+# (sge_scripts/job.sh).
+_STARTED_AGAIN = re.compile(r"with exit code 91\b")
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,7 @@ def look(works: Sequence[Work], ask: bool) -> Look:
         of[states.get(work.name, JobState.GONE)].append(work)
     gone: list[Work] = []
     for work in of[JobState.GONE]:
-        if not has_record(work):
+        if not _shows_record(work):
             gone.append(work)
             continue
         ended.append(work)
@@ -128,7 +130,7 @@ def look(works: Sequence[Work], ask: bool) -> Look:
     reasons = {work.name: _PUT_BACK for work in requeued}
     reasons |= {name: why for name, why in told.items() if why is not None}
     for work in killed:  # what the accounting tells is how the second start ended
-        if reasons.get(work.name) == _STARTED_AGAIN:
+        if _STARTED_AGAIN.search(reasons.get(work.name, "")):
             reasons[work.name] = _PUT_BACK
     return Look(
         ended,
@@ -253,8 +255,10 @@ def _verdict(work: Work, record: JobRecord | None) -> Verdict:
             return Verdict(False, f"the exit record does not mention output {name}")
         try:
             size = output.path.stat().st_size
-        except OSError as error:
+        except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
             return Verdict(False, f"output {output.path} cannot be seen: {error.strerror}")
+        except OSError as error:  # the file server stumbles, which tells nothing about the job
+            raise SpoolTrouble(path=output.path, what=error.strerror or error) from None
         if size != output.size:
             what = f"output {output.path} has {size} bytes, the job wrote {output.size}"
             return Verdict(False, what)
@@ -284,9 +288,17 @@ def _has_started(work: Work) -> bool:
     return os.path.exists(work.spool / STARTED)  # noqa: PTH110 - pathlib's may raise
 
 
-def has_record(work: Work) -> bool:
-    """Whether the job has left its record, as far as can be seen."""
+def _shows_record(work: Work) -> bool:
+    """Whether the job has left its record, as far as can be seen now."""
     return os.path.exists(work.spool / RECORD)  # noqa: PTH110 - pathlib's may raise
+
+
+def has_record(work: Work) -> bool:
+    """Whether the job has left its record, sound or not; raises SpoolTrouble when nobody knows."""
+    try:
+        return read_record(work.spool) is not None
+    except RecordDamaged:
+        return True
 
 
 def remove_inputs(work: Work) -> None:

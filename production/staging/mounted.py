@@ -18,6 +18,7 @@ from production.errors import (
 )
 from production.locations import fits
 from production.staging.archive import Arrived, Facts, Look, Progress
+from production.units import is_utf8
 
 _BLOCK = 1024 * 1024  # bytes
 _LINKS: Mapping[str, Callable[[Path, Path], None]] = {"hard": os.link, "symbolic": os.symlink}
@@ -148,12 +149,17 @@ def _names(root: Path, directory: str, pattern: str) -> list[str]:
     _need(root)
     try:
         with os.scandir(root / directory) as entries:
-            return [entry.name for entry in entries if fits(entry.name, pattern)]
+            names = [entry.name for entry in entries if fits(entry.name, pattern)]
     except FileNotFoundError:
         return []
     except OSError as error:
         what = error.strerror or str(error)
         raise TransferFailed(file=directory or ".", host=root, what=what) from None
+    for name in names:
+        if not is_utf8(name):  # neither a database nor a job's orders could take it
+            what = f"the file name {name!a} is not UTF-8"
+            raise TransferFailed(file=directory or ".", host=root, what=what)
+    return names
 
 
 def _facts(directory: Path, file: str) -> Facts:

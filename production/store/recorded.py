@@ -109,6 +109,25 @@ def held(db: Database, production: Production) -> list[Held]:
     ]
 
 
+def outcome(db: Database, production: Production, run: int, attempt: int) -> str:
+    """How that attempt ended, in a word; "" while it lasts, or when there is none."""
+    row = db.row(
+        "SELECT outcome FROM attempt WHERE production = ? AND run = ? AND attempt = ?",
+        (production.id, run, attempt),
+    )
+    return str(row["outcome"] or "") if row is not None else ""
+
+
+def in_vain(db: Database, production: Production) -> list[tuple[int, int]]:
+    """Run and number of all attempts that are over and have not finished their run."""
+    rows = db.rows(
+        "SELECT run, attempt FROM attempt "
+        "WHERE production = ? AND outcome IN ('failed', 'rolled back') ORDER BY run, attempt",
+        (production.id,),
+    )
+    return [(row["run"], row["attempt"]) for row in rows]
+
+
 def is_finished(db: Database, production: Production, run: int, attempt: int) -> bool:
     """Whether the run still is finished by that attempt."""
     row = db.row(
