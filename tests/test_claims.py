@@ -6,11 +6,11 @@ import sqlite3
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 
 import pytest
 from bookkeeping import (
@@ -43,6 +43,7 @@ from production.model import Claim, Orphan, RunFilter, Status
 from production.store import datasets
 from production.store.connection import Database
 from production.store.datasets import Label
+from production.store.rests import KEPT, Rests
 
 CLAIMER = """
     import sys
@@ -64,12 +65,6 @@ CLAIMER = """
             claims += more
         print(me, *(c.run for c in claims))
 """
-
-
-@pytest.fixture
-def books(tmp_path: Path) -> Iterator[Bookkeeping]:
-    with bookkeeping(tmp_path) as books:
-        yield books
 
 
 def runs(claims: list[Claim]) -> list[int]:
@@ -370,20 +365,86 @@ def test_a_failed_run_is_left_alone_until_its_back_off_is_over(books: Bookkeepin
     assert not store.has_waiting(RunFilter(datasets=("Al50",)))
 
 
-@pytest.mark.parametrize(("ahead", "waited_for"), [(200, True), (3600, False), (1e7, False)])
-def test_a_rest_by_a_clock_that_is_far_ahead_is_not_waited_for(
-    books: Bookkeeping, monkeypatch: pytest.MonkeyPatch, ahead: float, waited_for: bool
+class Clocks:
+    """The clocks of one's own host and of another's, in the test's hands."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._monkeypatch = monkeypatch
+        self._right = time.time_ns()
+        self.passed = 1000.0  # seconds, the same everywhere
+        here = SimpleNamespace(monotonic=lambda: self.passed)
+        monkeypatch.setattr("production.store.rests.time", here)
+        self.set()
+
+    def set(self, ahead: float = 0.0) -> None:
+        """From now on the host's clock is that of one that is ahead."""
+        set_ = self._monkeypatch.setattr
+        set_(time, "time", lambda: self._right / 1e9 + self.passed - 1000.0 + ahead)
+        set_(time, "time_ns", lambda: round(time.time() * 1e9))
+
+
+@pytest.fixture
+def clocks(monkeypatch: pytest.MonkeyPatch) -> Clocks:
+    return Clocks(monkeypatch)
+
+
+@pytest.mark.parametrize("ahead", [15, 200, 299, 301, 3600, 1e7, 1e9])
+def test_a_rest_by_a_clock_that_is_ahead_is_as_long_as_any(
+    books: Bookkeeping, clocks: Clocks, ahead: float
 ) -> None:
-    """Or managers would wait for years when a host with a wrong clock has failed at a run."""
+    """Or managers would wait for years, or all attempts would be used up within seconds."""
     books.label([2091])
-    store = books.manager(books.start())
-    (claim,) = store.claim(1, GOLD)
-    right = time.time_ns()
-    with monkeypatch.context() as wrong:
-        wrong.setattr(time, "time_ns", lambda: right + round(ahead * 1e9))
-        wrong.setattr(time, "time", lambda: right / 1e9 + ahead)
+    production = books.start()
+    store, other = books.manager(production), books.manager(production)
+    for number in (1, 2):
+        (claim,) = store.claim(1, GOLD)
+        assert claim.attempt == number
+        clocks.set(ahead)
         store.apply([failed(claim, wait=10)])
-    assert (store.claim(1, GOLD) == []) is waited_for
+        clocks.set()
+        for observer in (store, other):
+            assert observer.claim(1, GOLD) == []
+            assert observer.next_claim(GOLD) is None
+            assert observer.has_waiting(GOLD)
+        clocks.passed += 9.9
+        assert store.claim(1, GOLD) == other.claim(1, GOLD) == []
+        clocks.passed += 0.2
+        assert other.next_claim(GOLD) == store.next_claim(GOLD)
+    (again,) = other.claim(1, GOLD)
+    assert again.attempt == 3
+    # What is returned without blame does not rest, whoever had set the end of a rest before.
+    other.apply([released(again)])
+    assert runs(store.claim(1, GOLD)) == [2091]
+
+
+def test_many_rests_by_a_clock_that_is_ahead_hide_no_run_behind_them(
+    books: Bookkeeping, clocks: Clocks
+) -> None:
+    books.label(range(1, 201))
+    store = books.manager(books.start())
+    claims = store.claim(190, GOLD)
+    clocks.set(3600)
+    store.apply([failed(claim, wait=10) for claim in claims])
+    clocks.set()
+    assert runs(store.claim(3, GOLD)) == [191, 192, 193]
+    assert runs(store.claim(100, GOLD)) == list(range(194, 201))
+    assert store.claim(3, GOLD) == []
+    clocks.passed += 10.1
+    assert runs(store.claim(200, GOLD)) == list(range(1, 191))
+
+
+def test_rests_that_are_over_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    clocks = Clocks(monkeypatch)
+    rests = Rests()
+    assert not rests.is_over(1, 1, 10.0)
+    assert not rests.is_over(2, 1, 5000.0)
+    clocks.passed += KEPT
+    rests.forget()
+    assert rests.is_over(1, 1, 10.0)
+    assert not rests.is_over(2, 1, 10.0)
+    clocks.passed += 11.0
+    rests.forget()
+    assert not rests.is_over(1, 1, 10.0)  # measured anew, if it still is there
 
 
 def test_nothing_is_due_when_all_attempts_are_used_up(books: Bookkeeping) -> None:
@@ -541,6 +602,22 @@ def test_runs_that_are_out_of_reach_stay_with_the_dead(books: Bookkeeping) -> No
     assert dead.held() == [claims[1]]
     assert heir.apply([released(orphan.claim) for orphan in taken]) == []
     assert dead.apply([released(claim) for claim in claims]) == [claims[0], claims[2]]
+
+
+def test_what_changes_while_it_is_looked_at_is_not_taken_over(books: Bookkeeping) -> None:
+    """The manager only seemed to be dead, and goes on: its files may be closed to the other."""
+    books.label([1, 2])
+    production = books.start()
+    dead, heir = books.manager(production), books.manager(production)
+    one, _ = dead.claim(2, GOLD)
+
+    def goes_on_meanwhile(orphan: Orphan) -> bool:
+        dead.apply([intended(one)])
+        return orphan.job_name is None
+
+    taken = heir.take_over(dead.manager, goes_on_meanwhile)
+    assert [orphan.claim.run for orphan in taken] == [2]
+    assert dead.held() == [one]
 
 
 def test_runs_of_other_productions_stay_where_they_are(books: Bookkeeping) -> None:

@@ -7,6 +7,7 @@ import re
 import shlex
 import signal
 import sqlite3
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import replace
@@ -140,7 +141,7 @@ def test_a_production_that_is_done(asker: Questioner) -> None:
     store = asker.books.manager(asker.production)
     finish_all(store)
     assert asker.causes() == ["finished"]
-    assert "All 10 runs are finished" in asker.says("finished")
+    assert "All is finished since " in asker.says("finished")
     assert "Run 2003 is finished: attempt 1, by" in asker.says("finished", 2003)
 
 
@@ -363,6 +364,20 @@ def test_runs_that_rest(asker: Questioner) -> None:
     assert asker.causes(2000) == ["back_off"]
 
 
+def test_a_run_does_not_seem_to_rest_for_days_because_a_clock_is_ahead(
+    asker: Questioner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = asker.books.manager(asker.production)
+    (claim,) = store.claim(1, GOLD)
+    run_job(store, claim)
+    right = time.time()
+    with monkeypatch.context() as wrong:
+        wrong.setattr(time, "time", lambda: right + 1e6)
+        wrong.setattr(time, "time_ns", lambda: round((right + 1e6) * 1e9))
+        store.apply([failed(claim, wait=300.0)])
+    assert "for another 5m 00s" in asker.says("back_off", 2000)
+
+
 def test_runs_outside_of_what_managers_choose(asker: Questioner) -> None:
     asker.books.label([2000, 2001], quality="silver")
     asker.change("DELETE FROM datasets WHERE run = 2002")
@@ -389,12 +404,12 @@ def test_runs_that_no_manager_at_work_was_started_for(asker: Questioner) -> None
     assert ") takes quality gold of Al50; Manager " in said
     assert ") takes any quality of tranche 2 -> run_production.py" in said
     assert asker.causes(2009) == ["claimable"]
-    assert f"it can be claimed. Manager {one} (" in asker.says("claimable", 2009)
+    assert f"tranche and number, by Manager {one} (" in asker.says("claimable", 2009)
     asker.started(two, RunFilter((), (), ()))
     assert "outside" not in asker.causes()
     assert "10 runs can be claimed, but Manager" in asker.says("claimable")
     assert asker.causes(2001) == ["claimable"]
-    assert f"it can be claimed. Manager {two} (" in asker.says("claimable", 2001)
+    assert f"tranche and number, by Manager {two} (" in asker.says("claimable", 2001)
 
 
 def test_an_idle_manager_is_wondered_at_only_when_it_would_take_the_runs(asker: Questioner) -> None:

@@ -64,6 +64,7 @@ class Run:
     manager: int | None = None
     job: str | None = None  # the name of the job that is about to be submitted, or was
     resting: bool = False  # not to be claimed before long
+    outcome: str = ""  # how its last attempt has ended
 
 
 @dataclass(frozen=True)
@@ -188,6 +189,8 @@ class BookkeepingMachine(RuleBasedStateMachine):
         expected, lawful = [], True
         for change in changes:
             run = self.runs[store.production.id, change.claim.run]
+            if self.is_recorded(change, run):
+                continue
             if not self.holds(store, change.claim):
                 expected.append(change.claim)
             elif isinstance(change, Finished) and run.status == "C":
@@ -206,6 +209,14 @@ class BookkeepingMachine(RuleBasedStateMachine):
         run = self.runs[store.production.id, claim.run]
         return run.manager == store.manager and run.token == claim.token
 
+    def is_recorded(self, change: Change, run: Run) -> bool:
+        """Whether the claim has ended in just this way, and nothing has come after it."""
+        return (
+            run.manager is None
+            and run.token == change.claim.token
+            and run.outcome == type(change).__name__
+        )
+
     def expect(self, change: Change, run: Run) -> None:
         match change:
             case Intended():
@@ -221,7 +232,7 @@ class BookkeepingMachine(RuleBasedStateMachine):
                 run.status = "N" if run.failures < change.max_attempts else "E"
                 run.resting = change.wait > 0
         if run.status not in "CR":
-            run.manager = None
+            run.manager, run.outcome = None, type(change).__name__
 
     @rule(data=st.data())
     def take_over(self, data: st.DataObject) -> None:

@@ -12,6 +12,7 @@ from production.model import JobState, Status
 from production.store.connection import text_us
 from production.store.reports.facts import Asked, RunFacts
 from production.store.reports.standing import ActiveRun, Worker, silence
+from production.units import counted
 from production.view.tables import duration, to_the_second
 
 
@@ -52,11 +53,11 @@ def _not_there(facts: Facts, run: RunFacts) -> Iterator[Finding]:
 
 
 def _failed(facts: Facts, run: RunFacts) -> Iterator[Finding]:
+    failed = run.failures or run.attempt
     why = f", the last one: {run.reason}" if run.reason else ""
     yield Finding(
         "attempts_used_up",
-        f"Run {run.run} stands at E: {run.failures or run.attempt} of its attempts have failed"
-        f"{why}",
+        f"Run {run.run} stands at E after {counted(failed, 'failed attempt')}{why}",
         f"See production logs {run.run} {facts.options}; when the cause is mended: production "
         f"retry {run.run} {facts.options}",
     )
@@ -82,8 +83,8 @@ def _new(facts: Facts, run: RunFacts) -> Iterator[Finding]:
         names = ", ".join(name_of(worker) for worker in willing)
         yield Finding(
             "claimable",
-            f"Nothing is in the way of run {run.run}: it can be claimed. {names} claims by "
-            "dataset, tranche and number",
+            f"Nothing is in the way of run {run.run}: it can be claimed, by dataset, tranche "
+            f"and number, by {names}",
             "Its turn comes; or start a manager for its dataset: run_production.py "
             f"{facts.options} --dataset={run.labels[0].dataset if run.labels else 'SET'}",
         )
@@ -111,7 +112,10 @@ def _base(facts: Facts, run: RunFacts) -> Iterator[Finding]:
 def _back_off(facts: Facts, run: RunFacts) -> Iterator[Finding]:
     moment = text_us(run.not_before) if run.not_before else None
     if isinstance(moment, int) and moment > facts.now * 1e6:
-        left = duration(moment / 1e6 - facts.now)
+        # The clock of the host where it failed may be ahead.
+        failed = text_us(run.stop) if run.stop else None
+        since = max(failed / 1e6, facts.now) if isinstance(failed, int) else facts.now
+        left = duration(moment / 1e6 - since)
         yield Finding(
             "back_off",
             f"Run {run.run} rests after its attempt {run.attempt} has failed, for another {left}: "

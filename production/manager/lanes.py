@@ -76,7 +76,11 @@ class Results:
         try:
             result = self._queue.get(timeout=max(timeout, 0.0))
             while True:
-                before()
+                try:
+                    before()
+                except BaseException:
+                    self._queue.put(result)  # the roll-back waits for it
+                    raise
                 result()
                 result = self._queue.get_nowait()
         except queue.Empty:

@@ -113,6 +113,7 @@ class Manager:
             not desk.works
             and not desk.lanes["files"].busy
             and not self._steering.busy
+            and not desk.store.held()  # without knowing it: the next repair takes it in hand
             and (
                 bool(desk.closing)
                 or not (

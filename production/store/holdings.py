@@ -131,10 +131,10 @@ def _take(
 ) -> TakenBack:
     store = RunStore(db, holding.production, managers.register(db, who, holding.production.id))
     try:
-        taken = store.take_over(holding.holder.id, wanted)
-        # One that lives may have come to a job since it was looked at.
+        # One that lives may have come to a job since it was looked at: then once more.
+        taken = [orphan for _ in range(2) for orphan in store.take_over(holding.holder.id, wanted)]
         returned = [orphan.claim for orphan in taken if orphan.job_name is None]
-        left = [orphan.claim.run for orphan in taken if orphan.job_name is not None]
+        left = sorted(orphan.claim.run for orphan in taken if orphan.job_name is not None)
         store.apply([Released(claim, f"taken back by {who.user}") for claim in returned])
         others = [orphan.claim.run for orphan in store.orphans(holding.holder.id)]
     finally:  # if it cannot be recorded, the end of this process shows as well

@@ -31,6 +31,7 @@ from production.model import (
 from production.store import inputs
 from production.store.connection import Database, Row, now_us, text_us, utc_now, utc_text
 from production.store.productions import database_id, keep_modules
+from production.store.rests import Rests
 
 # The datasets and qualities that have unclaimed runs: one step in the index for each, where
 # DISTINCT or a comparison of both at once would read all runs of a dataset.
@@ -43,11 +44,20 @@ _NEXT_QUALITY = """
     WHERE production = ? AND dataset = ? AND quality > ? ORDER BY quality LIMIT 1
 """
 
-# When the end of a rest was set by a clock that is so far ahead, nobody knows when it is over.
-DOUBTFUL = 300_000_000  # microseconds
-_FAILED_LATER = """
-    EXISTS (SELECT 1 FROM attempt a WHERE a.production = r.production AND a.run = r.run
-            AND a.attempt = r.attempt AND a.stop_us > ?)
+_OUTCOMES: dict[type, Outcome] = {
+    Finished: Outcome.FINISHED,
+    Failed: Outcome.FAILED,
+    Released: Outcome.ROLLED_BACK,
+}
+
+# The length in seconds of a rest whose end was set by a clock that is ahead of this one: its run
+# has failed in the future.
+_DOUBTFUL_REST = """
+    CASE WHEN r.not_before > ? THEN
+        (SELECT (julianday(r.not_before) - 2440587.5) * 86400.0 - a.stop_us / 1e6 FROM attempt a
+         WHERE a.production = r.production AND a.run = r.run AND a.attempt = r.attempt
+           AND a.stop_us > ?)
+    END
 """
 
 
@@ -58,6 +68,7 @@ class RunStore:
         self.db = db
         self.production = production
         self.manager = manager
+        self._rests = Rests()
         self._appliers: dict[type, Callable[..., bool]] = {
             Intended: self._intend,
             Submitted: self._submitted,
@@ -70,6 +81,7 @@ class RunStore:
 
     def claim(self, count: int, wanted: RunFilter) -> list[Claim]:
         """Claim up to ``count`` unclaimed runs; nobody else can get the same ones."""
+        self._rests.forget()
         if not self._candidates(1, wanted, utc_now()):
             return []  # no write lock taken for nothing
 
@@ -78,7 +90,8 @@ class RunStore:
             claimed = now_us()
             tx.executemany(
                 """
-                UPDATE run SET status = 'C', attempt = attempt + 1, token = token + 1, manager = ?
+                UPDATE run SET status = 'C', attempt = attempt + 1, token = token + 1, manager = ?,
+                               not_before = NULL
                 WHERE production = ? AND run = ?
                 """,
                 [(self.manager, self.production.id, run) for run in runs],
@@ -166,24 +179,31 @@ class RunStore:
     ) -> list[tuple[int, int]]:
         """Tranche and number of runs that can be claimed, in order; follows the index."""
         part = "true" if tranche is None else "u.tranche = ?"
-        rows = self.db.rows(
+        sql = (
             # `run` and `datasets` decide, `unclaimed` only leads there: a row that was replaced
             # by hand fired no triggers.
-            f"SELECT u.tranche, u.run FROM unclaimed u JOIN run r USING (production, run) "
+            f"SELECT u.tranche, u.run, r.attempt, {_DOUBTFUL_REST} AS rest "
+            f"FROM unclaimed u JOIN run r USING (production, run) "
             f"LEFT JOIN datasets d ON d.run = u.run AND d.dataset = u.dataset "
             f"WHERE u.production = ? AND u.dataset = ? AND u.quality = ? AND {part} "
             f"AND coalesce(d.dataset, '') = u.dataset AND coalesce(d.tranche, 0) = u.tranche "
             f"AND coalesce(d.quality, '') = u.quality "
             f"AND r.status = 'N' AND {self._base_condition()} "
-            f"AND (coalesce(r.not_before, '') <= ? OR {_FAILED_LATER}) "
-            f"ORDER BY u.tranche, u.run LIMIT ?",
-            (
-                *(self.production.id, dataset, quality),
-                *(() if tranche is None else (tranche,)),
-                *(now, now_us() + DOUBTFUL, count),
-            ),
+            f"AND (coalesce(r.not_before, '') <= ? OR rest IS NOT NULL) "
+            f"ORDER BY u.tranche, u.run LIMIT ?"
         )
-        return [(row[0], row[1]) for row in rows]
+        place = (self.production.id, dataset, quality, *(() if tranche is None else (tranche,)))
+        limit = count + self._rests.lasting
+        while True:
+            rows = self.db.rows(sql, (now, now_us(), *place, now, limit))
+            found = [
+                (number, run)
+                for number, run, attempt, rest in rows
+                if rest is None or self._rests.is_over(run, attempt, rest)
+            ]
+            if len(found) >= count or len(rows) < limit:
+                return found[:count]
+            limit *= 4  # those that rest were in the way
 
     def _base_condition(self) -> str:
         """A derived production takes the runs that its base has finished."""
@@ -212,12 +232,15 @@ class RunStore:
             return []
 
         def record(tx: sqlite3.Connection) -> list[Claim]:
-            lost = [
-                change.claim for change in changes if not self._appliers[type(change)](tx, change)
-            ]
+            # Of several changes of one claim the last decides: see _is_recorded.
+            accepted = {
+                change.claim: self._appliers[type(change)](tx, change)
+                or self._is_recorded(tx, change)
+                for change in changes
+            }
             if any(isinstance(change, Finished) for change in changes):
                 self._stop_when_done(tx)
-            return lost
+            return [claim for claim, well in accepted.items() if not well]
 
         return self.db.transact(record)
 
@@ -303,6 +326,22 @@ class RunStore:
         )
         return True
 
+    def _is_recorded(self, tx: sqlite3.Connection, change: Change) -> bool:
+        """Whether this very end of the hold stands already: a transaction may be done twice."""
+        return type(change) in _OUTCOMES and bool(
+            tx.execute(
+                """
+                SELECT 1 FROM run r JOIN attempt a USING (production, run, attempt)
+                WHERE r.production = ? AND r.run = ? AND r.token = ? AND r.manager IS NULL
+                  AND a.outcome_code = ?
+                """,
+                (
+                    *(self.production.id, change.claim.run, change.claim.token),
+                    _OUTCOMES[type(change)],
+                ),
+            ).fetchall()
+        )
+
     def _holds(self, tx: sqlite3.Connection, claim: Claim) -> bool:
         return (
             tx.execute(
@@ -384,9 +423,10 @@ class RunStore:
     ) -> list[Orphan]:
         """Make those runs of the dead manager that are ``wanted`` this manager's own.
 
-        Of this manager itself: those that it did not know to be its own.
+        Of this manager itself: those that it did not know to be its own.  One that changes while
+        it is looked at stays where it is, to be looked at again.
         """
-        chosen = {orphan.claim.run for orphan in self.orphans(dead) if wanted(orphan)}
+        chosen = {orphan for orphan in self.orphans(dead) if wanted(orphan)}
         if dead == self.manager and not chosen:
             return []
 
@@ -395,7 +435,7 @@ class RunStore:
                 "UPDATE manager SET stopped = coalesce(stopped, ?) WHERE id = ? AND id <> ?",
                 (utc_now(), dead, self.manager),
             )
-            taken = [orphan for orphan in self.orphans(dead) if orphan.claim.run in chosen]
+            taken = [orphan for orphan in self.orphans(dead) if orphan in chosen]
             tx.executemany(
                 "UPDATE run SET manager = ?, token = token + 1 WHERE production = ? AND run = ?",
                 [(self.manager, self.production.id, orphan.claim.run) for orphan in taken],
