@@ -37,7 +37,7 @@ watchman=''
 cpu_seconds=''
 peak_memory=''           # bytes
 measured=()              # record lines of the outputs
-published=()             # final names that this attempt has made
+identities=()            # size, time and inode of the outputs, in the order of order_finals
 
 # What the orders must give.  The prefix keeps them apart from what an environment script sets.
 order_name='' order_script='' order_environment='' order_time='' order_memory='' order_done=''
@@ -75,7 +75,8 @@ main() {
 now() {
     local LC_ALL=C TZ=UTC0 moment=${EPOCHREALTIME-}    # new in bash 5
     if [[ -n $moment ]]; then
-        printf -v "$1" '%(%Y-%m-%d %H:%M:%S)T.%s' "${moment%.*}" "${moment#*.}"
+        # The decimal point is a comma in some languages, for bash looked before LC_ALL was set.
+        printf -v "$1" '%(%Y-%m-%d %H:%M:%S)T.%s' "${moment%[.,]*}" "${moment#*[.,]}"
     else
         printf -v "$1" '%s' "$(date -u '+%Y-%m-%d %H:%M:%S.%6N')"
     fi
@@ -148,12 +149,17 @@ finish() {
     exit "$code"
 }
 
+# A final name is freed only when our own file has it: when we were cut off or frozen for long, the
+# next attempt may have published meanwhile.  A hard link and a rename keep a file's identity.
+# Looked at open, for an NFS client then asks its server who has the name now.
 take_back() {
-    local path
-    for path in ${published[@]+"${published[@]}"} \
-        ${order_temporaries[@]+"${order_temporaries[@]}"}; do
-        rm -f -- "$path"
+    local index final
+    for index in "${!identities[@]}"; do
+        final=${order_finals[index]}
+        [[ -f $final && $(stat -c '%s %Y %i' - < "$final") == "${identities[index]}" ]] || continue
+        rm -f -- "$final"
     done
+    rm -f -- ${order_temporaries[@]+"${order_temporaries[@]}"}
 }
 
 write_record() {
@@ -411,7 +417,7 @@ publish() {
         [[ -s $temporary ]] || finish 95 "$what: $temporary is empty"
     done
     measure
-    trap '' "${SIGNALS[@]}"    # or a final name could be made and not be remembered
+    trap '' "${SIGNALS[@]}"    # what is as good as done is brought to its end
     refuse_when_revoked
     for index in "${!order_finals[@]}"; do
         give_final_name "${order_temporaries[index]}" "${order_finals[index]}"
@@ -433,6 +439,7 @@ measure() {
         # Network filesystems tell only now that the disk or the quota is full.
         sync -- "$temporary" || finish 96 "cannot bring $temporary to disk"
         first_line stat -c '%s %Y %i' -- "$temporary" || finish 96 "cannot look at $temporary"
+        identities+=("$line")
         read -r size mtime inode <<< "$line"
         first_line sha256sum < "$temporary" || finish 96 "cannot read back $temporary"
         sum=${line%% *}
@@ -453,13 +460,11 @@ refuse_when_revoked() {
 give_final_name() {
     local said
     if said=$(ln -T -- "$1" "$2" 2>&1) || [[ $1 -ef $2 ]]; then
-        published+=("$2")
         return
     fi
     [[ ! -e $2 && ! -L $2 ]] || finish 94 "output exists already: $2"
     said+=$(mv -n -T -- "$1" "$2" 2>&1)
     [[ ! -e $1 ]] || finish 96 "cannot publish $2: $said"
-    published+=("$2")
 }
 
 # Read to the end before anything runs, so that the script may be replaced under a running job.

@@ -150,6 +150,10 @@ def test_a_job_whose_spool_disappears_does_not_block_the_others(
     go_on(workshop, 1)
     until(lambda: phase(good) == "done")
     assert state(system, bad) == GONE
+    why = f"it could not be started: {bad.spool / 'load'}: No such file or directory"
+    assert system.reason_of([handle(bad), handle(good)]) == {bad.name: why}
+    assert state(system, good) == GONE
+    assert system.reason_of([handle(bad)]) == {}  # it is no longer asked for
     system.cancel([handle(blockers[1])])
 
 
@@ -430,13 +434,16 @@ def test_whoever_listens_seldom_hears_a_silence_as_well(
     assert state(system, order) == GONE
 
 
+@pytest.mark.parametrize(
+    "number", [errno.EAGAIN, errno.ESTALE, errno.EIO, errno.ETIMEDOUT, errno.ENOTCONN]
+)
 def test_it_is_told_when_no_process_can_be_started(
-    workshop: Workshop, system: BatchSystem, monkeypatch: pytest.MonkeyPatch
+    workshop: Workshop, system: BatchSystem, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     """And when that has passed, the job that waited is started."""
     order = workshop.order()
     start = local._start
-    trouble = OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+    trouble = OSError(number, os.strerror(number))
 
     def cannot(_: JobOrder) -> subprocess.Popen[bytes]:
         raise trouble
@@ -444,7 +451,7 @@ def test_it_is_told_when_no_process_can_be_started(
     monkeypatch.setattr(local, "_start", cannot)
     assert system.submit([order]) == [f"{os.uname().nodename}:{order.name}"]
     for _ in range(2):
-        with pytest.raises(QueryFailed, match=r"cannot start a process.*temporarily unavailable"):
+        with pytest.raises(QueryFailed, match=f"cannot start a process.*{trouble.strerror}"):
             system.poll([handle(order)])
     monkeypatch.setattr(local, "_start", start)
     until(lambda: state(system, order) == GONE)

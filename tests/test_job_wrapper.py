@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 from job_orders import WRITE, Workshop, leaves_pid, pid_in, until
+from packages import need
 
 from production.batch import WRAPPER
 from production.batch.processes import is_alive, running, session_members
@@ -79,14 +80,6 @@ def test_any_name_that_a_file_may_have(tmp_path: Path) -> None:
     assert record.outputs[0].path == order.outputs[0].final
 
 
-def test_a_path_that_is_no_utf8(tmp_path: Path) -> None:
-    directory = tmp_path / os.fsdecode(b"caf\xe9")
-    directory.mkdir()
-    workshop = Workshop(directory)
-    order = workshop.order()
-    assert workshop.run(order).outputs[0].path == order.outputs[0].final
-
-
 def test_what_the_payload_finds_in_its_environment(workshop: Workshop) -> None:
     order = workshop.order(
         'printf "%s\\n" "$RUN" "$PM_SPOOL" "$OUTPUT_TREE" "$FINAL_TREE" "$OUTPUT_MY_HIST" \\\n'
@@ -118,6 +111,28 @@ def test_bash_and_coreutils_are_enough(workshop: Workshop, tmp_path: Path) -> No
         (bin_directory / name).symlink_to(found)
     order = workshop.order()
     assert workshop.run(order, PATH=str(bin_directory)).phase == "done"
+    assert order.stderr.read_text() == ""
+
+
+@pytest.mark.slow
+def test_a_user_whose_language_writes_a_decimal_comma(workshop: Workshop, tmp_path: Path) -> None:
+    need("locale-gen", "locales")
+    locale = tmp_path / "de_DE.UTF-8"
+    subprocess.run(["localedef", "-i", "de_DE", "-f", "UTF-8", locale], check=True)
+    language = {"LOCPATH": str(tmp_path), "LC_ALL": locale.name}
+    said = subprocess.run(
+        ["bash", "-c", "echo $EPOCHREALTIME"],
+        env={**os.environ, **language},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "." not in said.stdout
+    order = workshop.order(f"sleep 0.1\n{WRITE}", requirements=Requirements(time=60))
+    record = workshop.run(order, **language)
+    assert record.phase == "done"
+    assert record.start < record.stop
+    assert record.cpu_seconds is not None
     assert order.stderr.read_text() == ""
 
 
@@ -410,6 +425,35 @@ def test_a_job_whose_spool_was_cleared_away_publishes_nothing(workshop: Workshop
     go.touch()
     assert job.wait(timeout=60) == 96
     assert files_below(workshop.directory / "data") == []
+
+
+@pytest.mark.parametrize("cleared", [False, True])
+def test_a_job_that_was_long_frozen_leaves_the_next_attempts_output_alone(
+    workshop: Workshop, tmp_path: Path, cleared: bool
+) -> None:
+    made, go = tmp_path / "made", tmp_path / "go"
+    bin_directory = tmp_path / "bin"
+    bin_directory.mkdir()
+    slow = bin_directory / "ln"
+    slow.write_text(
+        f'#!/bin/bash\n{shutil.which("ln")} "$@"; code=$?\n'
+        f"touch {made}; until [ -e {go} ]; do sleep 0.02; done; exit $code\n"
+    )
+    slow.chmod(0o755)
+    order = workshop.order()
+    plan = order.outputs[0]
+    job = workshop.start(order, PATH=f"{bin_directory}:{os.environ['PATH']}")
+    until(made.exists)
+    revoke(order.spool)
+    discard_outputs(order.spool, order.outputs)
+    assert not plan.final.exists()
+    if cleared:
+        discard_spool(order.spool, workshop.done)
+    plan.final.write_text("of the next attempt\n")
+    go.touch()
+    assert job.wait(timeout=60) == (96 if cleared else 98)
+    assert files_below(workshop.directory / "data") == ["tree/tree02091.root"]
+    assert plan.final.read_text() == "of the next attempt\n"
 
 
 # --------------------------------------------------------------------------- signals and limits

@@ -195,10 +195,18 @@ def test_why_a_job_is_in_an_error_state() -> None:
     }
 
 
+def test_an_error_state_without_a_reason() -> None:
+    stamp = "11/21/2026 07:23:36 [1001:574]: "
+    assert parse_error_reasons(f"job_number: 5\nerror reason 1: {stamp}\n") == {}
+    assert parse_error_reasons(
+        f"job_number: 5\nerror reason 1:  \nerror reason 2: {stamp}no\n"
+    ) == {"5": "no"}
+
+
 @thorough
 @given(malformed(REASONS))
 def test_error_reasons_garbage(text: str) -> None:
-    assert all(parse_error_reasons(text))
+    assert all(parse_error_reasons(text).values())
 
 
 def test_how_jobs_ended() -> None:

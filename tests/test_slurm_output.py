@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from malformed import malformed, thorough
 
-from production.batch.cluster import Listed
+from production.batch.cluster import Listed, Site
 from production.batch.slurm import (
+    SlurmSystem,
     in_words,
     parse_accepted,
     parse_sacct,
@@ -86,6 +87,13 @@ def test_a_name_may_hold_the_separator() -> None:
     assert rows()["6"].place == Place("with|bar")
 
 
+def test_a_heterogeneous_job_of_the_same_user_is_none_of_ours() -> None:
+    components = "93+0|RUNNING|main|None|mixed\n93+1|PENDING|gpu|Resources|mixed\n"
+    found = rows(f"{RECORDED}{components}")
+    assert found.keys() - rows().keys() == {"93+0", "93+1"}
+    assert not SlurmSystem(Site(words={"cluster": ""})).is_id("93+0")
+
+
 def test_a_cluster_that_was_named_stands_before_the_header() -> None:
     assert parse_squeue(f"CLUSTER: tests\n{RECORDED}") == parse_squeue(RECORDED)
 
@@ -145,7 +153,7 @@ def test_what_is_no_answer_is_not_taken_for_an_empty_queue(text: str) -> None:
 @given(malformed(RECORDED, f"CLUSTER: tests\n{RECORDED}"))
 def test_squeue_garbage(text: str) -> None:
     with contextlib.suppress(QueryFailed):
-        assert all(row.id and row.place.name is not None for row in parse_squeue(text))
+        assert all(row.id for row in parse_squeue(text))
 
 
 # --------------------------------------------------------------------------- sbatch

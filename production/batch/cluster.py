@@ -61,7 +61,7 @@ class Listed:
 def read_site(
     system: str,
     options: Mapping[str, object],
-    words: Mapping[str, str] | None = None,
+    words: Mapping[str, str],
 ) -> Site:
     """The table [batch.SYSTEM].
 
@@ -77,7 +77,7 @@ def read_site(
             raise refuse(f"{name} must be a text in quotes, not {value!r}")
         return cast(str | None, value)
 
-    known = ("queue", "project", "options", "arrays", *(words or {}))
+    known = ("queue", "project", "options", "arrays", *words)
     for name in options:
         if name not in known:
             raise refuse(f"{name!r} is not an option. Options: {', '.join(known)}")
@@ -87,7 +87,7 @@ def read_site(
     arrays = options.get("arrays", True)
     if not isinstance(arrays, bool):
         raise refuse(f"arrays must be true or false, not {arrays!r}")
-    further = {name: text(name) or default for name, default in (words or {}).items()}
+    further = {name: text(name) or default for name, default in words.items()}
     return Site(text("queue"), text("project"), tuple(free), arrays, further)
 
 
@@ -249,18 +249,31 @@ class ClusterSystem(ABC):
         deadline = time.monotonic() + PATIENCE
         trouble: BatchError | CommandError | None = None
         glance = 0.2
-        left = self._active(jobs)
-        for ids in chunks(left, _CHUNK):
-            try:
-                self.delete(ids)
-            except CommandError as error:
-                trouble = error
-        while left and time.monotonic() < deadline:
+        answered = True
+        try:
+            left = self._active(jobs)
+        except QueryFailed:  # those whose ids are known can be deleted nevertheless
+            answered = False
+            left = [job.id for job in jobs if job.id and self.is_id(job.id)]
+            if not left:
+                raise
+        asked: set[str] = set()
+        while left:
+            for ids in chunks([id_ for id_ in left if id_ not in asked], _CHUNK):
+                asked.update(ids)
+                try:
+                    self.delete(ids)
+                except CommandError as error:
+                    trouble = error
+            if time.monotonic() >= deadline:
+                break
             time.sleep(glance)
             glance = min(glance * 1.5, _LONGEST_GLANCE)
             try:
-                left = self._active(jobs)
+                left, answered = self._active(jobs), True
             except QueryFailed as error:
+                if not answered:  # twice, so it may be away for hours
+                    raise
                 trouble = error
         if left:
             what = f"jobs could not be ended: {', '.join(left)}"
@@ -371,3 +384,8 @@ def chunks(items: Collection[str], size: int) -> Iterator[list[str]]:
     every = list(items)
     for start in range(0, len(every), size):
         yield every[start : start + size]
+
+
+def lines_of(text: str) -> list[str]:
+    """What a command said, without the empty lines and the blanks around."""
+    return [line.strip() for line in text.splitlines() if line.strip()]

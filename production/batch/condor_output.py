@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 
 from production import commands
-from production.batch.cluster import Listed
+from production.batch.cluster import Listed, lines_of
 from production.batch.together import Place
 from production.errors import BatchError, QueryFailed, SubmissionRefused
 from production.model import JobState
@@ -154,11 +154,6 @@ def _words(ad: Mapping[str, object], name: str) -> str:
     value = ad.get(name, "")
     text = value if isinstance(value, str) else ""
     return " ".join(text.encode(errors="replace").decode().split())
-
-
-def lines_of(text: str) -> list[str]:
-    """The lines that are not empty."""
-    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def held(code: int, reason: str) -> str:

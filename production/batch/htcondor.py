@@ -17,14 +17,13 @@ from pathlib import Path
 
 from production import commands
 from production.batch.base import WRAPPER, BatchSystem
-from production.batch.cluster import ClusterSystem, Listed, Site, chunks, read_site
+from production.batch.cluster import ClusterSystem, Listed, Site, chunks, lines_of, read_site
 from production.batch.condor_events import LOG, EventLogs, Told
 from production.batch.condor_output import (
     ARRAY,
     ATTRIBUTES,
     JOB,
     NAME,
-    lines_of,
     parse_accepted,
     parse_history,
     parse_queue,

@@ -49,10 +49,12 @@ _GLANCE = 0.05  # seconds between two looks at processes that are about to end
 # more than half of them counts: what kept us from looking may have kept the job from its sign.
 SILENCE = 600.0
 
-# Reasons for which no process can be started just now, whatever the job.
+# Reasons for which no process can be started just now, whatever the job: this machine has none, the
+# disk is full, or the file server is away.
 _MOMENTARY = (
     *(errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE),
     *(errno.ENOSPC, errno.EDQUOT),
+    *(errno.ESTALE, errno.EIO, errno.ETIMEDOUT, errno.ENOTCONN),
 )
 
 _OPTIONS = ("slots", "memory")
@@ -136,6 +138,7 @@ class LocalSystem:
         # The last sign of life of each job on another host, and the seconds without one since.
         self._signs: dict[str, tuple[str, float]] = {}
         self._silent: dict[str, str] = {}  # the hosts of jobs that are gone for want of one
+        self._unstarted: dict[str, str] = {}  # why jobs are gone that could not be started
         self._looked = time.monotonic()
         self._stuck = ""  # why nothing can be started just now
 
@@ -176,6 +179,8 @@ class LocalSystem:
         now = time.monotonic()  # before looking, which takes as long as the file server is away
         with self._lock:
             since, self._looked = now - self._looked, now
+            for name in self._unstarted.keys() - {job.name for job in jobs}:
+                del self._unstarted[name]
             for job in jobs:
                 if job.name in self._pending:
                     states[job.name] = JobState.PENDING
@@ -218,11 +223,16 @@ class LocalSystem:
         raise NotSupported(system=self.name, what="the local machine has no queues")
 
     def reason_of(self, jobs: Sequence[JobHandle]) -> dict[str, str | None]:
-        """See BatchSystem; this machine keeps no account but of jobs on hosts that are lost."""
-        what = f"its host {{}} has given no sign of life of it for {SILENCE:.0f} s"
+        """See BatchSystem; of jobs that could not be started, and of jobs on lost hosts."""
         with self._lock:
-            silent = {job.name: self._silent.get(job.name) for job in jobs}
-        return {name: what.format(host) for name, host in silent.items() if host}
+            known = {
+                **{
+                    name: f"its host {host} has given no sign of life of it for {SILENCE:.0f} s"
+                    for name, host in self._silent.items()
+                },
+                **self._unstarted,
+            }
+        return {job.name: known[job.name] for job in jobs if job.name in known}
 
     def describe(self, job: JobOrder) -> str:
         """See BatchSystem."""
@@ -259,7 +269,9 @@ class LocalSystem:
                 if error.errno in _MOMENTARY:
                     self._stuck = error.strerror or str(error)
                     return  # the next poll tries again
-                del self._pending[job.name]  # its directories are gone, so it is gone too
+                del self._pending[job.name]
+                what = f"{error.filename}: {error.strerror}" if error.filename else error
+                self._unstarted[job.name] = f"it could not be started: {what}"
             else:
                 del self._pending[job.name]
                 # The child cannot be reaped yet, so its pid is still its own.

@@ -16,7 +16,7 @@ from collections.abc import Collection, Mapping, Sequence
 from production import commands
 from production.batch import lsf_history
 from production.batch.base import BatchSystem
-from production.batch.cluster import ClusterSystem, Listed, Site, chunks, read_site
+from production.batch.cluster import ClusterSystem, Listed, Site, chunks, lines_of, read_site
 from production.batch.lsf_output import FORMS, ID, NOT_FOUND, SYSTEM, Form, number, parse_bjobs
 from production.batch.together import Place, Together
 from production.errors import (
@@ -213,7 +213,7 @@ class LsfSystem(ClusterSystem):
     def delete(self, ids: Sequence[str]) -> None:
         """See ClusterSystem; bkill fails as a whole when any job had ended before."""
         answer = run(["bkill", *ids])
-        for line in _lines(answer.stderr):
+        for line in lines_of(answer.stderr):
             if not _HARMLESS.search(line):
                 raise CommandError(command="bkill", what=line)
 
@@ -222,7 +222,7 @@ class LsfSystem(ClusterSystem):
         answer = run(["bswitch", queue, *ids])
         unanswered = said_no_answer(answer)
         if unanswered or (answer.code and "is switched to queue" not in answer.stdout):
-            lines = [unanswered, *_lines(answer.stderr), f"exit code {answer.code}"]
+            lines = [unanswered, *lines_of(answer.stderr), f"exit code {answer.code}"]
             raise CommandError(command="bswitch", what=next(filter(None, lines)))
 
     def reasons(self, ids: Collection[str]) -> dict[str, str]:
@@ -238,7 +238,7 @@ def run(argv: Sequence[str], timeout: float | None = None) -> commands.Completed
 def said_no_answer(answer: commands.Completed) -> str:
     """The line by which a command tells that the batch system did not answer, or nothing."""
     # Names of jobs stand in denials, and may be anything.
-    lines = [line for line in _lines(answer.stderr) if not NOT_FOUND.search(line)]
+    lines = [line for line in lines_of(answer.stderr) if not NOT_FOUND.search(line)]
     return next((line for line in lines if _UNANSWERED.search(line)), "")
 
 
@@ -254,13 +254,9 @@ def parse_accepted(answer: commands.Completed) -> str:
     # Last: a site's own scripts may greet the user before, or submit something.
     if found := _ACCEPTED.findall(answer.stdout):
         return str(found[-1])
-    lines = _lines(answer.stderr) or _lines(answer.stdout)
+    lines = lines_of(answer.stderr) or lines_of(answer.stdout)
     what = "; ".join(lines) or f"bsub ended with exit code {answer.code} and did not say more"
     if not answer.code or not _REFUSED.search(answer.stderr) or said_no_answer(answer):
         raise BatchError(system=SYSTEM, what=what[:1000])
     why = [line for line in lines if _REFUSED.search(line)][:1] or lines
     raise SubmissionRefused(system=SYSTEM, what=why[0].removeprefix("bsub: "))
-
-
-def _lines(text: str) -> list[str]:
-    return [line.strip() for line in text.splitlines() if line.strip()]

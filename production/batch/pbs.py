@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from production import commands
 from production.batch import pbs_output
 from production.batch.base import BatchSystem
-from production.batch.cluster import ClusterSystem, Listed, Site, chunks, read_site
+from production.batch.cluster import ClusterSystem, Listed, Site, chunks, lines_of, read_site
 from production.batch.pbs_output import Id, Job
 from production.batch.together import Place, Together
 from production.errors import (
@@ -306,7 +306,7 @@ def _run(argv: Sequence[str]) -> commands.Completed:
 
 
 def _check(command: str, answer: commands.Completed) -> None:
-    for line in _lines(answer.stderr):
+    for line in lines_of(answer.stderr):
         if not _HARMLESS.search(line) and not _DENIED.search(line):
             raise CommandError(command=command, what=line)
 
@@ -334,13 +334,13 @@ def parse_accepted(answer: commands.Completed) -> str:
     if answer.code == 0:
         # Last: a site's own scripts may greet the user before.  Of half a line, an id would be
         # another job's.
-        last = "".join(_lines(answer.stdout)[-1:]) if answer.stdout.endswith("\n") else ""
+        last = "".join(lines_of(answer.stdout)[-1:]) if answer.stdout.endswith("\n") else ""
         try:
             return str(Id.parse(last))
         except ValueError:
             what = f"qsub did not tell the job's id, but {answer.stdout[:100]!r}"
             raise BatchError(system=PbsSystem.name, what=what) from None
-    lines = _lines(answer.stderr)
+    lines = lines_of(answer.stderr)
     what = "; ".join(lines) or f"qsub failed with exit code {answer.code} and did not say why"
     own = [line.removeprefix("qsub: ") for line in lines if line.startswith("qsub: ")]
     if any(line.lower().startswith("usage:") for line in lines):
@@ -355,7 +355,7 @@ def parse_qstat(answer: commands.Completed, dialect: Dialect) -> tuple[dict[Id, 
 
     Raises QueryFailed when it is not a whole answer.
     """
-    lines = _lines(answer.stderr)
+    lines = lines_of(answer.stderr)
     denials = [_DENIED.search(line) for line in lines]
     denied = {next(filter(None, match.groups())) for match in denials if match}
     other = [line for line, match in zip(lines, denials, strict=True) if not match]
@@ -370,7 +370,3 @@ def parse_qstat(answer: commands.Completed, dialect: Dialect) -> tuple[dict[Id, 
         return {job.id: job for job in dialect.read(answer.stdout)}, denied
     except ValueError as error:
         raise QueryFailed(system=PbsSystem.name, what=f"qstat: {error}") from None
-
-
-def _lines(text: str) -> list[str]:
-    return [line.strip() for line in text.splitlines() if line.strip()]

@@ -19,7 +19,7 @@ from xml.etree import ElementTree as ET
 
 from production import commands
 from production.batch.base import BatchSystem
-from production.batch.cluster import ClusterSystem, Listed, Site, chunks, read_site
+from production.batch.cluster import ClusterSystem, Listed, Site, chunks, lines_of, read_site
 from production.batch.together import Place, Together, indices
 from production.errors import (
     BatchError,
@@ -240,7 +240,7 @@ class GridEngineSystem(ClusterSystem):
         answer = commands.run(["qalter", "-q", queue, *jobs], accept=range(256))
         trouble = [
             line
-            for line in _lines(answer.stderr + answer.stdout)
+            for line in lines_of(answer.stderr + answer.stdout)
             if "does not exist" not in line and not line.startswith("modified")
         ]
         if answer.code and trouble:
@@ -290,13 +290,13 @@ def parse_accepted(answer: commands.Completed) -> str:
     if answer.code == 0:
         # Last: a site's own scripts may greet the user before.  Of half a line, an id would be
         # another job's.
-        last = _lines(answer.stdout)[-1:] if answer.stdout.endswith("\n") else []
+        last = lines_of(answer.stdout)[-1:] if answer.stdout.endswith("\n") else []
         match = _ACCEPTED.fullmatch(last[0]) if last else None
         if match is None:
             what = f"qsub did not tell the job's id, but {answer.stdout[:100]!r}"
             raise BatchError(system=GridEngineSystem.name, what=what)
         return match[1]
-    lines = [line for line in _lines(answer.stderr + answer.stdout) if line != "Exiting."]
+    lines = [line for line in lines_of(answer.stderr + answer.stdout) if line != "Exiting."]
     what = "; ".join(lines) or f"qsub failed with exit code {answer.code} and did not say why"
     own = [line for line in lines if line.startswith(_OWN)]
     if not own or _UNANSWERED.search(what):
@@ -339,7 +339,7 @@ def _listed(id_: str, place: Place, row: Row) -> Listed:
 
 
 def parse_error_reasons(text: str) -> dict[str, str]:
-    """Why jobs are in an error state, by job number, from ``qstat -j``."""
+    """Why jobs are in an error state, by job number, from ``qstat -j``; none is empty."""
     reasons: dict[str, str] = {}
     job = ""
     for line in text.splitlines():
@@ -347,7 +347,9 @@ def parse_error_reasons(text: str) -> dict[str, str]:
             job = match[1]
         elif job and job not in reasons and (match := _TROUBLE.match(line)):
             # Before the reason stand when it happened, and numbers of user and process.
-            reasons[job] = re.sub(r"^[0-9/]+ [0-9:.]+ \[[0-9:]+\]: ", "", match[1].strip())
+            said = re.sub(r"^[0-9/]+ [0-9:.]+ \[[0-9:]+\]:\s", "", match[1]).strip()
+            if said:
+                reasons[job] = said
     return reasons
 
 
@@ -407,7 +409,3 @@ def in_words(failed: int, text: str, status: int) -> str:
     if status > 128:
         return f"ended by signal {status - 128}"
     return f"ended with exit code {status}"
-
-
-def _lines(text: str) -> list[str]:
-    return [line.strip() for line in text.splitlines() if line.strip()]

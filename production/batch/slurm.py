@@ -15,7 +15,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from production import commands
 from production.batch.base import BatchSystem
-from production.batch.cluster import ClusterSystem, Listed, Site, chunks, read_site
+from production.batch.cluster import ClusterSystem, Listed, Site, chunks, lines_of, read_site
 from production.batch.together import Place, Together, indices
 from production.errors import (
     BatchError,
@@ -58,7 +58,10 @@ _CLUSTER = "CLUSTER: "  # begins the line before the header, when a cluster was 
 _ID = re.compile(r"[0-9]{1,18}(_[0-9]{1,18})?", re.ASCII)
 # Elements that ended, or wait, in the same way: 24_[3-5,7%2]
 _ELEMENTS = re.compile(r"([0-9]{1,18})_\[([0-9,:-]+)(?:%[0-9]+)?\]", re.ASCII)
-_ROW = re.compile(r"([0-9]{1,18}(?:_([0-9]{1,18}))?)\|([A-Z_]+)\|([^|]*)\|(.*?)\|(.*)", re.ASCII)
+# 93+0 is a part of a heterogeneous job, and so none of ours, but the user may have such jobs, too.
+_ROW = re.compile(
+    r"([0-9]{1,18}(?:_([0-9]{1,18})|\+[0-9]{1,18})?)\|([A-Z_]+)\|([^|]*)\|(.*?)\|(.*)", re.ASCII
+)
 _ACCEPTED = re.compile(r"([0-9]{1,18})(;\S+)?\s*", re.ASCII)
 
 _PENDING = frozenset(("PENDING", "REQUEUED", "REQUEUE_FED"))
@@ -184,7 +187,7 @@ class SlurmSystem(ClusterSystem):
         answer = self._ask("scontrol", *words, accept=range(256))
         trouble = [
             line
-            for line in _lines(answer.stderr + answer.stdout)
+            for line in lines_of(answer.stderr + answer.stdout)
             if not any(said in line for said in _TOO_LATE)
         ]
         if answer.code and trouble:
@@ -234,13 +237,13 @@ def parse_accepted(answer: commands.Completed) -> str:
     if answer.code == 0:
         # Last: a site's own scripts may greet the user before.  Of half a line, an id would be
         # another job's.
-        last = _lines(answer.stdout)[-1:] if answer.stdout.endswith("\n") else []
+        last = lines_of(answer.stdout)[-1:] if answer.stdout.endswith("\n") else []
         match = _ACCEPTED.fullmatch(last[0]) if last else None
         if match is None:
             what = f"sbatch did not tell the job's id, but {answer.stdout[:100]!r}"
             raise BatchError(system=SlurmSystem.name, what=what)
         return match[1]
-    lines = _lines(answer.stderr)
+    lines = lines_of(answer.stderr)
     what = "; ".join(lines) or f"sbatch failed with exit code {answer.code} and did not say why"
     own = [line.removeprefix("sbatch: ") for line in lines if line.startswith("sbatch: ")]
     if not own or _UNANSWERED.search(what):
@@ -365,10 +368,6 @@ def _user(uid: int) -> str:
         return pwd.getpwuid(uid).pw_name
     except (KeyError, OverflowError):
         return f"user {uid}"
-
-
-def _lines(text: str) -> list[str]:
-    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def _language() -> Mapping[str, str]:
