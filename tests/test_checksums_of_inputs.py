@@ -21,11 +21,12 @@ from production.errors import (
     ChecksumWrong,
     ConfigurationError,
     NotOnDisk,
+    TransferStopped,
 )
-from production.model import Checksum
-from production.staging import ftp_checksums
-from production.staging.archive import open_archive
-from production.staging.checksum import DIGITS, KINDS, Following, new_hash, read_list
+from production.model import CHECKSUM_KINDS, Checksum
+from production.staging import checksum, ftp_checksums, remote
+from production.staging.archive import Archive, open_archive
+from production.staging.checksum import DIGITS, Following, new_hash, read_list
 
 NAME = "run02091.mid"
 CONTENTS = random.Random(1).randbytes(1_000_003)
@@ -46,12 +47,6 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TapeArch
         yield server
 
 
-@pytest.fixture
-def target(tmp_path: Path) -> Path:
-    (tmp_path / "raw").mkdir()
-    return tmp_path / "raw" / NAME
-
-
 def fetch(server: TapeArchive, target: Path, mode: str = "auto", name: str = NAME) -> None:
     archive = open_archive(server.url, checksums=mode)
     archive.fetch(name, target, lambda _, __: None, threading.Event())
@@ -66,7 +61,7 @@ def wrong(value: str) -> str:
 # --------------------------------------------------------------------------- how they are written
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", CHECKSUM_KINDS)
 def test_each_kind_is_computed(kind: str) -> None:
     made = new_hash(kind)
     for start in range(0, len(CONTENTS), 100_000):
@@ -109,22 +104,65 @@ def test_a_part_that_is_kept_is_read_again_and_nothing_else(tmp_path: Path) -> N
     path = tmp_path / "part"
     path.write_bytes(CONTENTS)
     following = Following("md5")
-    following.begin_at(400_000, path)  # left by somebody else
+    following.begin_at(400_000, path, lambda: None)  # left by somebody else
     following.add(CONTENTS[400_000:])
     assert following.checksum == Checksum("md5", SUMS["md5"])
     path.write_bytes(bytes(10))  # is not read: all of it went through our hands
-    following.begin_at(len(CONTENTS), path)
+    following.begin_at(len(CONTENTS), path, lambda: None)
     assert following.checksum == Checksum("md5", SUMS["md5"])
     path.write_bytes(CONTENTS)
-    following.begin_at(500_000, path)  # cut back
+    following.begin_at(500_000, path, lambda: None)  # cut back
     following.add(CONTENTS[500_000:])
     assert following.checksum == Checksum("md5", SUMS["md5"])
+
+
+def cut_at(server: TapeArchive, target: Path, count: int) -> Archive:
+    """An archive that was down when so much of the file had come."""
+    (server.root / f"{NAME}.md5").write_text(SUMS["md5"])
+    server.fault, server.fault_after = "stalls", count
+    first = open_archive(server.url, timeout=0.3, checksums="require")
+    with pytest.raises(ArchiveUnavailable):
+        first.fetch(NAME, target, lambda _, __: None, threading.Event())
+    server.come_back()
+    return first
+
+
+def test_while_a_part_is_read_again_progress_is_told(
+    server: TapeArchive, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or other managers would take the one that reads for dead."""
+    archive = cut_at(server, target, 600_000)
+    monkeypatch.setattr(checksum, "_BLOCK", 60_000)  # of a part of ten blocks
+    told: list[int] = []
+    archive.fetch(NAME, target, lambda done, _: told.append(done), threading.Event())
+    assert told.count(600_000) > 10
+    assert told == sorted(told)
+    assert target.read_bytes() == CONTENTS
+
+
+def test_a_transfer_is_stopped_while_a_part_is_read_again(
+    server: TapeArchive, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = cut_at(server, target, 600_000)
+    monkeypatch.setattr(checksum, "_BLOCK", 60_000)
+    stop = threading.Event()
+    read: list[int] = []
+
+    class Stopping(Following):
+        def add(self, block: bytes | memoryview) -> None:
+            read.append(len(block))
+            stop.set()
+
+    monkeypatch.setattr(remote, "Following", Stopping)
+    with pytest.raises(TransferStopped):
+        archive.fetch(NAME, target, lambda _, __: None, stop)
+    assert read == [60_000]
 
 
 # --------------------------------------------------------------------------- where they are found
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", CHECKSUM_KINDS)
 def test_a_file_beside_it_is_compared(server: TapeArchive, target: Path, kind: str) -> None:
     beside = server.root / f"{NAME}.{kind}"
     beside.write_text(f"{SUMS[kind]}  /raid/{NAME}\n")

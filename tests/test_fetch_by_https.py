@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import http.server
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from archive_behaviour import CONTENTS, NAME, SIZE, ArchiveBehaviour, fetch, put, write_netrc
@@ -122,12 +126,72 @@ class TestHttps(ArchiveBehaviour):
         monkeypatch.setenv("no_proxy", "127.0.0.1")
         assert fetch(open_archive(server.url), target) == SIZE
 
+    @pytest.mark.parametrize(
+        "proxy", ["socks5://me:proxy-secret-17@127.0.0.1:1", "http://me:s/x@y"]
+    )
+    def test_a_proxy_that_cannot_be_used_is_told(
+        self, server: Server, target: Path, monkeypatch: pytest.MonkeyPatch, proxy: str
+    ) -> None:
+        monkeypatch.setenv("https_proxy", proxy)
+        monkeypatch.setenv("no_proxy", "")
+        with pytest.raises(
+            ArchiveUnavailable, match=r"\$https_proxy is no http://HOST:PORT"
+        ) as raised:
+            fetch(open_archive(server.url), target)
+        assert "secret" not in str(raised.value)
+
+    def test_a_password_may_hold_any_characters(
+        self, server: Server, target: Path, tmp_path: Path
+    ) -> None:
+        with (server.root.parent / "users").open("a", encoding="utf-8") as users:
+            users.write("mu3e:{PLAIN}gehäim-€\n")
+        netrc = tmp_path / "netrc"
+        netrc.write_text("machine 127.0.0.1 login mu3e password gehäim-€\n", encoding="utf-8")
+        assert fetch(open_archive(server.url), target) == SIZE
+
     def test_connections_are_kept(self, server: Server, target: Path) -> None:
         archive = open_archive(server.url)
         (server.root / "small").write_bytes(b"x")
         (server.root.parent / "access.log").write_text("")
         for _ in range(3):
             fetch(archive, target, "small")
+
+
+class Proxy(http.server.BaseHTTPRequestHandler):
+    """Has every file itself, for those who log in."""
+
+    logins: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        shown = self.headers["Proxy-Authorization"].removeprefix("Basic ")
+        self.logins.append(base64.b64decode(shown).decode())
+        self.send_response(200)
+        self.send_header("Content-Length", "4")
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(b"data")
+
+    do_HEAD = do_GET  # noqa: N815
+
+    def log_message(self, *_: object) -> None:
+        """Nobody reads it."""
+
+
+def test_a_proxy_may_be_named_without_http_and_with_a_login(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.setenv("no_proxy", "")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as proxy:
+        threading.Thread(target=proxy.serve_forever, daemon=True).start()
+        try:
+            where = f"me%40lab:geh%C3%A4im%2F17@127.0.0.1:{proxy.server_port}"
+            monkeypatch.setenv("http_proxy", where)
+            archive = open_archive("http://archive.invalid/runs")
+            assert fetch(archive, tmp_path / NAME) == 4
+        finally:
+            proxy.shutdown()
+    assert set(Proxy.logins) == {"me@lab:gehäim/17"}
 
 
 def test_a_password_is_not_sent_without_tls(

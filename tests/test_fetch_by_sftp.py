@@ -10,6 +10,7 @@ from typing import Any
 
 import paramiko
 import pytest
+from archive_behaviour import fetch
 from network.needs import NoFilesystemError
 from ssh_server import USER, SshServer, ssh_server
 
@@ -52,18 +53,8 @@ def server(running: SshServer, monkeypatch: pytest.MonkeyPatch) -> SshServer:
     return running
 
 
-@pytest.fixture
-def target(tmp_path: Path) -> Path:
-    (tmp_path / "raw").mkdir()
-    return tmp_path / "raw" / NAME
-
-
 def archive_of(server: SshServer, timeout: float = 20.0) -> Archive:
     return open_archive(f"{server.url}{server.base}/archive", timeout)
-
-
-def fetch(archive: Archive, target: Path, name: str = NAME) -> int:
-    return archive.fetch(name, target, lambda _, __: None, threading.Event()).size
 
 
 def test_a_file_arrives_and_progress_is_told(server: SshServer, target: Path) -> None:
@@ -130,6 +121,61 @@ def test_what_is_not_there_is_told(server: SshServer, target: Path) -> None:
     with pytest.raises(ArchiveUnavailable, match="directory /nowhere: No such file"):
         fetch(open_archive(f"{server.url}nowhere"), target)
     assert [*target.parent.iterdir()] == []
+
+
+def test_a_directory_that_is_a_file_is_told(server: SshServer, target: Path) -> None:
+    with pytest.raises(ArchiveUnavailable, match=f"directory .*{NAME}: Not a directory: /"):
+        fetch(open_archive(f"{server.url}{server.base}/archive/{NAME}"), target)
+
+
+def test_an_account_that_prints_when_somebody_logs_in_is_told(
+    server: SshServer, target: Path
+) -> None:
+    keys = server.base / "authorized_keys"
+    before = keys.read_text()
+    keys.write_text(f'command="echo Welcome to the archive" {before}')
+    try:
+        with pytest.raises(ArchiveUnavailable, match="SFTP: Garbage packet received"):
+            fetch(archive_of(server), target)
+    finally:
+        keys.write_text(before)
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        (b"Match final all\n  Port 22\n", "mixed"),
+        (b"Host archive\n  User \xfc\n", "can't decode"),
+        (b'Host "archive\n', "Unparsable host"),
+        (b"Host *\n  Port ssh\n", "'ssh'"),
+    ],
+)
+def test_a_configuration_of_ssh_that_cannot_be_read_is_told(
+    server: SshServer, target: Path, text: bytes, what: str
+) -> None:
+    (server.home / ".ssh" / "config").write_bytes(text)
+    with pytest.raises(ArchiveUnavailable, match=rf"reached: ~/\.ssh/config: .*{what}"):
+        fetch(open_archive("sftp://archive/"), target)
+
+
+def test_a_damaged_line_among_the_known_hosts_is_told(server: SshServer, target: Path) -> None:
+    with (server.home / ".ssh" / "known_hosts").open("a") as known:
+        known.write("other ssh-ed25519 AAAAC3NzaC1\n")
+    with pytest.raises(ArchiveUnavailable, match="a damaged line among the known hosts: other ssh"):
+        fetch(archive_of(server), target)
+
+
+def test_whatever_a_library_raises_when_a_connection_is_made_is_trouble_of_its_archive(
+    server: SshServer, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Anything else would end a manager and with it all its jobs."""
+
+    def surprise(*_: object) -> None:
+        raise RuntimeError("nobody has thought of this")
+
+    monkeypatch.setattr(paramiko.SSHClient, "load_system_host_keys", surprise)
+    with pytest.raises(ArchiveUnavailable, match="RuntimeError: nobody has thought of this"):
+        fetch(archive_of(server), target)
 
 
 def test_a_host_that_is_not_known_is_not_trusted(server: SshServer, target: Path) -> None:

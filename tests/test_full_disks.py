@@ -4,29 +4,25 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+import threading
 from pathlib import Path
 
 import pytest
-from bookkeeping import GOLD, Bookkeeping, bookkeeping
+from bookkeeping import GOLD, Bookkeeping
 from desks import RUN, Office, end_badly
 from job_orders import Workshop, until
 
 from production.batch import local
-from production.errors import NoSpaceLeft, NotOnDisk, ProbeFailed
+from production.errors import NoSpaceLeft, ProbeFailed
 from production.job.orders import write_orders
 from production.manager import room
 from production.manager.intake import Intake
 from production.manager.jobs import Jobs
 from production.manager.work import Phase
 from production.model import Claim
+from production.staging.archive import Arrived, Progress
+from production.staging.one_fetch import BeingFetched
 from production.staging.partfile import PartFile
-
-
-@pytest.fixture
-def books(tmp_path: Path) -> Iterator[Bookkeeping]:
-    with bookkeeping(tmp_path) as books:
-        yield books
 
 
 @pytest.fixture
@@ -53,19 +49,52 @@ def claim_and_fetch(office: Office, intake: Intake) -> None:
     intake.advance()
 
 
-def test_the_loop_sleeps_while_space_is_short_and_a_tape_was_awaited(office: Office) -> None:
+def test_the_loop_sleeps_while_space_is_short_and_a_download_was_awaited(
+    books: Bookkeeping, tmp_path: Path
+) -> None:
+    office = Office(books, tmp_path, pause=100.0)
     desk = office.open()
     intake = Intake(desk)
-    office.archive.trouble = NotOnDisk(file="run02091.mid", host="archive", what="on tape")
+    office.archive.trouble = BeingFetched()
     probed(office, intake)
     claim_and_fetch(office, intake)
-    office.until(lambda: desk.works[RUN].waits_for == "waits for tape")
+    office.until(lambda: desk.works[RUN].waits_for == "waits for a download")
     intake.advance()
+    assert "fetch" in desk.due  # for as long as there is space
     office.probe.used = 95
     probed(office, intake)
     office.until(lambda: office.status == "N")
     intake.advance()
     assert "fetch" not in desk.due
+
+
+def test_what_has_come_stays_reserved_while_another_file_of_the_run_is_awaited(
+    books: Bookkeeping, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last probe has not seen it."""
+    office = Office(books, tmp_path, runs=(RUN, RUN + 1), pause=100.0, transfers=1)
+    desk = office.open()
+    intake = Intake(desk)
+
+    def fetch(file: str, target: Path, progress: Progress, _: threading.Event) -> Arrived:
+        progress(0, 50)
+        if str(RUN) in file:
+            raise BeingFetched
+        return Arrived(target.write_bytes(b"raw"))
+
+    monkeypatch.setattr(office.archive, "fetch", fetch)
+
+    def second() -> tuple[Phase, str]:
+        intake.advance()
+        work = desk.works[RUN + 1]
+        return work.phase, work.waits_for
+
+    probed(office, intake)
+    claim_and_fetch(office, intake)
+    office.until(lambda: desk.works[RUN].waits_for == "waits for a download")
+    office.until(lambda: second() == (Phase.CLAIMED, "waits for space"))
+    probed(office, intake)
+    office.until(lambda: second() == (Phase.READY, ""))
 
 
 def test_without_space_for_a_download_the_run_goes_back_without_blame(office: Office) -> None:

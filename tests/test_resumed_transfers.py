@@ -29,12 +29,6 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TapeArch
         yield server
 
 
-@pytest.fixture
-def target(tmp_path: Path) -> Path:
-    (tmp_path / "raw").mkdir()
-    return tmp_path / "raw" / NAME
-
-
 def put(server: TapeArchive, seed: int, time: int = 1_500_000_000) -> bytes:
     """Place a file with new contents on the archive, changed at a certain time."""
     contents = random.Random(seed).randbytes(SIZE)
@@ -127,6 +121,19 @@ def test_where_it_cannot_go_on_in_the_middle_it_comes_from_the_start(
     server.replies["REST"] = "502 Command not implemented."
     server.cuts = [300_000]
     fetch(open_archive(server.url), target)
+    assert target.read_bytes() == contents(server)
+
+
+def test_where_what_was_kept_cannot_be_gone_on_with_it_comes_from_the_start(
+    server: TapeArchive, target: Path
+) -> None:
+    server.fault, server.fault_after = "stalls", 300_000
+    archive = open_archive(server.url, timeout=0.3)
+    with pytest.raises(ArchiveUnavailable):
+        fetch(archive, target)
+    server.come_back()
+    server.replies["REST"] = "502 Command not implemented."
+    fetch(archive, target)
     assert target.read_bytes() == contents(server)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from experiment import Experiment, experiment
+from ftp_server import tape_archive, write_netrc
 
 from production.errors import ArchiveUnavailable, TransferStopped
 from production.staging.archive import open_archive
@@ -80,6 +81,25 @@ def test_a_transfer_that_is_connecting_is_stopped(
     threading.Timer(0.5, stop.set).start()
     with pytest.raises(TransferStopped):
         archive.fetch("run02091.mid", tmp_path / "run02091.mid", lambda _, __: None, stop)
+    assert not list(tmp_path.glob("run*"))
+
+
+@pytest.mark.timeout(300)
+def test_a_transfer_whose_data_connection_is_dropped_by_a_firewall_is_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dead: int
+) -> None:
+    monkeypatch.setenv("NETRC", str(write_netrc(tmp_path / "netrc")))
+    stop = threading.Event()
+    with tape_archive(tmp_path / "archive") as server:
+        (server.root / "run02091.mid").write_bytes(b"data")
+        server.replies["EPSV"] = f"229 Entering extended passive mode (|||{dead}|)."
+        server.replies["PASV"] = (
+            f"227 Entering passive mode (127,0,0,1,{dead // 256},{dead % 256})."
+        )
+        archive = open_archive(server.url, timeout=1000.0)
+        threading.Timer(0.5, stop.set).start()
+        with pytest.raises(TransferStopped):
+            archive.fetch("run02091.mid", tmp_path / "run02091.mid", lambda _, __: None, stop)
     assert not list(tmp_path.glob("run*"))
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -185,6 +187,32 @@ def test_what_is_not_there_or_no_key_is_passed_over(
         me.fetch(tmp_path / NAME)
     with agent(tmp_path, monkeypatch, key):
         assert me.fetch(tmp_path / NAME) == b"a run"
+
+
+def key_in_a_token() -> str:
+    """What ssh-keygen writes for a FIDO token: the key itself never leaves that."""
+
+    def text(content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + content
+
+    public = text(b"sk-ssh-ed25519@openssh.com") + text(bytes(32)) + text(b"ssh:")
+    private = bytes(8) + public + b"\1" + text(b"handle") + text(b"") + text(b"comment")
+    private += bytes(range(1, 1 + -len(private) % 8))
+    blob = b"openssh-key-v1\0" + text(b"none") + text(b"none") + text(b"") + struct.pack(">I", 1)
+    written = base64.encodebytes(blob + text(public) + text(private)).decode()
+    kind = "OPENSSH PRIVATE KEY"  # the checkout has no line that looks like a key
+    return f"-----BEGIN {kind}-----\n{written}-----END {kind}-----\n"
+
+
+def test_a_key_in_a_token_is_passed_over(me: Person, tmp_path: Path) -> None:
+    (me.ssh / "token").write_text(key_in_a_token())
+    config = f"Host *\n  IdentityFile {me.ssh}/token\n"
+    (me.ssh / "config").write_text(config)
+    with pytest.raises(KeyLoginRefused, match="token: no key that can be used here"):
+        me.fetch(tmp_path / NAME)
+    key = me.make_key("archive", passphrase="")
+    (me.ssh / "config").write_text(f"{config}  IdentityFile {key}\n")
+    assert me.fetch(tmp_path / NAME) == b"a run"
 
 
 def test_without_any_key_it_is_said(me: Person, tmp_path: Path) -> None:

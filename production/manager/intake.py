@@ -258,7 +258,6 @@ class Intake:
         elif isinstance(result, ArchiveUnavailable | NetrcError):
             work.arrived = None
         elif isinstance(result, BeingFetched):
-            self.room.put_off(work)
             work.not_before = time.monotonic() + self._patience
             if work.waits_for != _OTHER:
                 work.waits_for = _OTHER

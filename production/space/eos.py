@@ -12,7 +12,6 @@ import grp
 import os
 import pwd
 import re
-import shutil
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
@@ -26,11 +25,6 @@ _COMMAND = "eos"
 _TIMEOUT = 60.0  # seconds
 _PAIR = re.compile(r"([a-z]+)=(\S*)")
 _FIGURE = re.compile(r"[0-9]{1,18}")
-
-
-def find_command() -> str | None:
-    """The path of eos, or None where there is none."""
-    return shutil.which(_COMMAND)
 
 
 class EosProbe:

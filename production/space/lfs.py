@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,11 +17,6 @@ from production.space.table import is_inexact, parse_table
 _COMMAND = "lfs"
 _TIMEOUT = 60.0  # seconds
 _INEXACT = "A part of the Lustre filesystem does not answer: what is used is more than it tells."
-
-
-def find_command() -> str | None:
-    """The path of lfs, or None where there is none."""
-    return shutil.which(_COMMAND)
 
 
 class LfsProbe:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -66,11 +67,11 @@ def _auto(asked: Asked, directory: Path) -> Probe:
     in_eos = "eos" in kind or existing(directory).is_relative_to("/eos")
     if mmlsquota.find_command():
         return _PROBES["mmlsquota"](asked, directory)
-    if kind == "lustre" and lfs.find_command():
+    if kind == "lustre" and shutil.which("lfs"):
         return _PROBES["lfs"](asked, directory)
-    if in_eos and eos.find_command():
+    if in_eos and shutil.which("eos"):
         return _PROBES["eos"](asked, directory)
-    if kind in _WITH_QUOTA and quota.find_command():
+    if kind in _WITH_QUOTA and shutil.which("quota"):
         return _PROBES["quota"](asked, directory)
     return StatvfsProbe(directory)
 

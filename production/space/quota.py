@@ -6,7 +6,6 @@ Over NFS it asks the server's rpc.rquotad; a server without one has no quotas to
 from __future__ import annotations
 
 import re
-import shutil
 from pathlib import Path
 
 from production.commands import run
@@ -24,11 +23,6 @@ _NONE = re.compile(
     r"no quota enabled|Not all specified mountpoints are using quota|No correct mountpoint"
     r"|Cannot (find|initialize) mountpoint|Connection refused|not registered"
 )
-
-
-def find_command() -> str | None:
-    """The path of quota, or None where there is none."""
-    return shutil.which(_COMMAND)
 
 
 class QuotaProbe:

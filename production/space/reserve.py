@@ -52,12 +52,6 @@ class Reservations:
         self._sum = NOTHING
         self._ending: set[Owner] = set()  # all that they stand for was written when asked
 
-    @property
-    def reserved(self) -> Need:
-        """All of it."""
-        with self._lock:
-            return self._sum
-
     # ----------------------------------------------------------------- the probe
 
     def begin_probe(self, written: Collection[Owner]) -> None:
@@ -78,7 +72,7 @@ class Reservations:
     def take(self, wanted: Mapping[Owner, Need]) -> bool:
         """Reserve all that or, when it does not fit below the limits, nothing of it.
 
-        What an owner had before is replaced.
+        What an owner had before is replaced, and does not end with a probe that is under way.
         """
         with self._lock:
             more = NOTHING
@@ -88,6 +82,7 @@ class Reservations:
                 return False
             for owner, need in wanted.items():
                 self._set(owner, need)
+            self._ending.difference_update(wanted)  # more will be written than was when asked
             return True
 
     def places(self, need: Need, most: int) -> int:
@@ -103,6 +98,7 @@ class Reservations:
         """Reserve what will be written whether it fits or not."""
         with self._lock:
             self._set(owner, need)
+            self._ending.discard(owner)
 
     def drop(self, owner: Owner) -> None:
         """Nothing will be written after all, or it is gone again."""

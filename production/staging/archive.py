@@ -134,7 +134,7 @@ class Computes(Protocol):
     """A session whose archive computes checksums."""
 
     def checksums(self) -> Sequence[str]:
-        """The kinds that it knows, of those of checksum.KINDS; raises the TransferErrors."""
+        """The kinds that it knows, of those of CHECKSUM_KINDS; raises the TransferErrors."""
 
     def checksum(self, file: str, kind: str) -> str:
         """The file's, hexadecimal; raises the TransferErrors."""

@@ -23,7 +23,6 @@ from production.staging.archive import Computes, Session
 
 AUTO, REQUIRE, OFF = "auto", "require", "off"
 
-KINDS = CHECKSUM_KINDS
 _LISTS = {"SHA256SUMS": "sha256", "SHA1SUMS": "sha1", "MD5SUMS": "md5"}
 DIGITS = {"sha256": 64, "sha1": 40, "md5": 32, "adler32": 8, "crc32": 8}  # hexadecimal
 
@@ -39,7 +38,7 @@ _GNU = re.compile(r"([0-9A-Fa-f]+)(?:[ \t]+\*?(.*))?")
 class Expected:
     """What a file's checksum must be."""
 
-    kind: str  # one of KINDS
+    kind: str  # one of CHECKSUM_KINDS
     value: str | None  # hexadecimal, small letters; None: the server is asked when the file is here
     source: str = "the server"  # who says so
 
@@ -85,8 +84,11 @@ class Following:
         self._hash = new_hash(kind)
         self._count = 0
 
-    def begin_at(self, offset: int, path: Path) -> None:
-        """The file is kept as far as ``offset``; what is not known of it is read."""
+    def begin_at(self, offset: int, path: Path, meanwhile: Callable[[], None]) -> None:
+        """The file is kept as far as ``offset``; what is not known of it is read.
+
+        That may take minutes: ``meanwhile`` is called after each block, and may raise to end it.
+        """
         if offset < self._count:
             self._hash, self._count = new_hash(self._kind), 0
         if offset > self._count:
@@ -97,6 +99,7 @@ class Following:
                     if not block:
                         break
                     self.add(block)
+                    meanwhile()
 
     def add(self, block: bytes | memoryview) -> None:
         """The next bytes."""
@@ -121,7 +124,7 @@ def read_list(text: str, kind: str) -> Iterator[tuple[str, str, str]]:
             said, name, value = kind, match[2] or "", match[1]
         else:
             continue
-        if said in KINDS and 0 < len(value) <= DIGITS[said]:
+        if said in CHECKSUM_KINDS and 0 < len(value) <= DIGITS[said]:
             yield name.rpartition("/")[2], said, value.lower().zfill(DIGITS[said])
 
 
@@ -151,7 +154,7 @@ class Lookup:
 
     def _find(self, session: Session, file: str, host: str) -> Expected | None:
         name = file.rpartition("/")[2]
-        for kind in KINDS:
+        for kind in CHECKSUM_KINDS:
             beside = f"{file}.{kind}"
             text = self._text(session, beside, host)
             for named, said, value in read_list(text, kind):
@@ -161,7 +164,7 @@ class Lookup:
             return found
         if self._offered is None:
             self._offered = tuple(session.checksums()) if isinstance(session, Computes) else ()
-        for kind in KINDS:
+        for kind in CHECKSUM_KINDS:
             if kind in self._offered:
                 return Expected(kind, None)
         return None

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from production.staging.checksum import DIGITS
 
-# Commands by the kinds of checksum.KINDS, as FEAT lists them.
+# Commands by the kinds of CHECKSUM_KINDS, as FEAT lists them.
 _COMMANDS = {
     "XSHA256": "sha256",
     "XSHA1": "sha1",

@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from production.staging import tls
 from production.staging.archive import Look
-from production.staging.patience import GLANCE, PatientReader, patiently
+from production.staging.patience import GLANCE, PatientReader, beside, patiently
 
 IMPLICIT_TLS_PORT = 990  # where TLS begins with the first byte (IANA: ftps)
 
@@ -61,8 +61,12 @@ class Connection(ftplib.FTP):
         """Where the data of the next command come: connected, or listening in active mode."""
         if self.passiveserver:
             try:
-                host, port = self.makepasv()
-                return socket.create_connection((host, port), self._patience)
+                where = self.makepasv()
+                return beside(
+                    lambda: socket.create_connection(where, self._patience),
+                    self._look,
+                    lambda late: late.close(),
+                )
             except ftplib.error_perm as refusal:
                 if not str(refusal).startswith(_NOT_PASSIVE):
                     raise

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
 from typing import Any
-from urllib.parse import quote, urljoin, urlsplit
+from urllib.parse import quote, unquote, urljoin, urlsplit
 
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
@@ -65,11 +65,11 @@ class HttpDoor:
         """See ``Door.open``."""
         headers = {"Accept-Encoding": "identity"}  # ranges are of what the server would send
         if self._base.startswith("https:") and (login := login_if_any(self.host)):
-            password = f"{login.user}:{login.password}"
-            headers.update(urllib3.make_headers(basic_auth=password))
+            shown = _utf8(f"{login.user}:{login.password}")
+            headers.update(urllib3.make_headers(basic_auth=shown))
         try:
             return HttpSession(self.host, self._base, headers, self._timeout, look)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise ArchiveUnavailable(host=self.host, what=_said(error)) from None
 
 
@@ -254,13 +254,28 @@ def _pools(base: str, timeout: float, look: Look) -> urllib3.PoolManager:
     if proxy is None:
         manager = urllib3.PoolManager(**options)
     else:
-        parts = urlsplit(proxy)
-        login = f"{parts.username}:{parts.password or ''}" if parts.username else None
-        headers = urllib3.make_headers(proxy_basic_auth=login)
-        where = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
-        manager = urllib3.ProxyManager(where, proxy_headers=headers, **options)
+        manager = _by_proxy(proxy, f"${urlsplit(base).scheme}_proxy", options)
     manager.pool_classes_by_scheme = {"http": Pool, "https": SecurePool}
     return manager
+
+
+def _by_proxy(proxy: str, named: str, options: Mapping[str, Any]) -> urllib3.ProxyManager:
+    """``proxy`` may be no more than HOST:PORT, as other programs take it; raises ValueError."""
+    try:
+        parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+        login = (
+            f"{unquote(parts.username)}:{unquote(parts.password or '')}" if parts.username else ""
+        )
+        headers = urllib3.make_headers(proxy_basic_auth=_utf8(login) if login else None)
+        where = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+        return urllib3.ProxyManager(where, proxy_headers=headers, **options)
+    except ValueError:  # which may have the password in it
+        raise ValueError(f"{named} is no http://HOST:PORT") from None
+
+
+def _utf8(login: str) -> str:
+    """A login for urllib3, which sends it in Latin-1, so that servers get UTF-8 (RFC 7617)."""
+    return login.encode().decode("latin-1")
 
 
 def _proxy_for(url: str) -> str | None:

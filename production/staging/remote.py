@@ -16,6 +16,7 @@ from production.errors import (
     FileMissing,
     LocalTrouble,
     NotOnDisk,
+    ProductionError,
     ResumeRefused,
     TransferError,
     TransferFailed,
@@ -149,7 +150,7 @@ class RemoteArchive:
     def _session(self, look: Look) -> Iterator[Session]:
         look()
         session = self._kept(look) or beside(
-            lambda: self._door.open(look), look, lambda late: late.close()
+            lambda: self._open(look), look, lambda late: late.close()
         )
         try:
             yield session
@@ -157,6 +158,17 @@ class RemoteArchive:
             session.close()
             raise
         self._idle.append((time.monotonic(), session))
+
+    def _open(self, look: Look) -> Session:
+        """A new connection; see ``Door.open``."""
+        try:
+            return self._door.open(look)
+        except ProductionError:
+            raise
+        except Exception as error:
+            # A library's surprise is trouble of this archive, and must not end the manager.
+            what = f"{type(error).__name__}: {error}"
+            raise ArchiveUnavailable(host=self.host, what=what) from error
 
     def _kept(self, look: Look) -> Session | None:
         """A connection that was used a moment ago."""
@@ -207,7 +219,12 @@ class _Transfer:
         self.done = self._part.size() if same else 0
         with self._part.open(self.done) as sink:
             if self._following:
-                self._following.begin_at(self.done, self._part.path)
+
+                def meanwhile() -> None:
+                    session.look()
+                    self._progress(self.done, facts.size)
+
+                self._following.begin_at(self.done, self._part.path, meanwhile)
             self._progress(self.done, facts.size)
             try:
                 for block in session.blocks(self.file, self.done):
@@ -218,7 +235,7 @@ class _Transfer:
                     self._progress(self.done, facts.size)
                     limit.spend(len(block), session.look)
             except ResumeRefused:
-                self.known = None
+                self.known, self._most = None, max(self._most, self.done)
                 raise
             if facts.size is not None and self.done != facts.size:
                 if self.done > facts.size:

@@ -25,8 +25,9 @@ from production.errors import (
     TransferFailed,
 )
 from production.locations import fits
+from production.model import CHECKSUM_KINDS
 from production.staging.archive import Facts, Look
-from production.staging.checksum import DIGITS, KINDS
+from production.staging.checksum import DIGITS
 from production.staging.patience import GLANCE, patiently
 
 try:
@@ -129,7 +130,7 @@ class RootSession:
         """See ``Computes.checksums``."""
         with self._troubles("", ArchiveUnavailable):
             said = self._query(QueryCode.CONFIG, "chksum")
-        return [kind for kind in KINDS if kind in re.split(r"[:,\s]", said)]
+        return [kind for kind in CHECKSUM_KINDS if kind in re.split(r"[:,\s]", said)]
 
     def checksum(self, file: str, kind: str) -> str:
         """See ``Computes.checksum``."""

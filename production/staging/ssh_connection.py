@@ -27,7 +27,7 @@ _TCP = (socket.AF_INET, socket.AF_INET6)
 _JUMPS = 5  # hosts on the way; more must be a circle
 
 # All that a network, a server and paramiko can come up with.
-TROUBLE = (paramiko.SSHException, OSError, EOFError, ValueError)
+TROUBLE = (paramiko.SSHException, paramiko.SFTPError, OSError, EOFError, ValueError)
 
 # What goes wrong is told by exceptions; paramiko would print it as well, with tracebacks.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
@@ -50,9 +50,8 @@ def connect(
     connection ``over`` which it goes are for hosts on the way.  Raises ArchiveUnavailable,
     KeyLoginRefused.
     """
-    config = _ssh_config().lookup(host)
+    config, number = _configured(host, port)
     name = str(config.get("hostname", host))
-    number = port or int(str(config.get("port", 22)))
     if jumps > _JUMPS:
         raise ArchiveUnavailable(host=host, what="ProxyJump leads in a circle")
     client = paramiko.SSHClient()
@@ -79,6 +78,9 @@ def connect(
     except paramiko.BadHostKeyException:
         what = "its host key is not the one that is known. Ask who runs it before you go on"
         raise ArchiveUnavailable(host=host, what=what) from None
+    except paramiko.hostkeys.InvalidHostKey as error:
+        what = f"there is a damaged line among the known hosts: {error.line[:60]}"
+        raise ArchiveUnavailable(host=host, what=what) from None
     except TROUBLE as error:
         what = said(error)
         if "known_hosts" in what:
@@ -86,6 +88,15 @@ def connect(
             what = f"its host key is not known. Connect once by hand: ssh {there}"
         raise ArchiveUnavailable(host=host, what=f"port {number}: {what}") from None
     return client
+
+
+def _configured(host: str, port: int | None) -> tuple[paramiko.SSHConfigDict, int]:
+    """What ssh's configuration says of the host, and the port; raises ArchiveUnavailable."""
+    try:
+        config = _ssh_config().lookup(host)
+        return config, port or int(str(config.get("port", paramiko.config.SSH_PORT)))
+    except (*TROUBLE, ImportError) as error:  # paramiko wants a package for Match exec
+        raise ArchiveUnavailable(host=host, what=f"~/.ssh/config: {said(error)}") from None
 
 
 def _login(config: paramiko.SSHConfigDict, host: str, user: str) -> Login:
@@ -192,5 +203,7 @@ def said(error: Exception) -> str:
     """In a few words."""
     if isinstance(error, EOFError):
         return "the connection was closed"
+    if isinstance(error, paramiko.SFTPError):  # some have a number before the text
+        return str(error.args[-1])
     text = getattr(error, "strerror", None) or str(error)
     return " ".join(text.split()) or type(error).__name__

@@ -13,16 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import paramiko
-from paramiko.pkey import UnknownKeyType
 
 # As ssh(1) looks for them when its configuration names none.
 _USUAL = ("~/.ssh/id_rsa", "~/.ssh/id_ecdsa", "~/.ssh/id_ed25519")
 
 _PATIENCE = 30.0  # seconds that the agent may be silent: somebody may have to touch a token
 
-# What reading a key ends in when it has a passphrase, and when it is none that paramiko knows.
+# What reading a key ends in when it has a passphrase.
 _LOCKED = (TypeError, paramiko.PasswordRequiredException)
-_UNREADABLE = (OSError, ValueError, paramiko.SSHException, UnknownKeyType)
 
 # How private keys are written (openssh-portable, PROTOCOL.key): the public part can be read by all.
 _PRIVATE = b"-----BEGIN OPENSSH PRIVATE KEY-----"
@@ -89,7 +87,7 @@ class Login:
                 yield paramiko.PKey.from_path(path)
             except _LOCKED:
                 locked.append(path)
-            except _UNREADABLE as error:
+            except Exception as error:  # noqa: BLE001 - each kind of key has a way of its own
                 what = getattr(error, "strerror", None) or "no key that can be used here"
                 self._refusals.append(ValueError(f"{path}: {what}"))
 
