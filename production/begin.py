@@ -1,47 +1,11 @@
-"""The first and the last moments of the programs, when Ctrl-C must not end in a traceback.
-
-Python answers SIGINT with an exception, wherever it happens to be.  Amid imports and at exit nobody
-can catch it; in a callback of the import machinery it is printed and then forgotten
-(https://docs.python.org/3/library/signal.html#note-on-signal-handlers-and-exceptions).  So as long
-as nothing has begun that would have to be undone, and when all is done, SIGINT ends the process.
-What is imported here is imported before that holds, so it is little.
-"""
+"""Where both programs begin and end, when Ctrl-C must not end in a traceback."""
 
 from __future__ import annotations
 
 import os
-import signal
 import sys
 
-INTERRUPTED = 128 + signal.SIGINT
-
-
-class _AtOnce:
-    def __init__(self, code: int) -> None:
-        self._code = code
-
-    def __call__(self, _signum: int, _frame: object) -> None:
-        os._exit(self._code)
-
-
-def end_at_once(code: int = INTERRUPTED) -> None:
-    """From now on Ctrl-C ends the process with ``code``, but where SIGINT is ignored."""
-    present = signal.getsignal(signal.SIGINT)
-    if present is signal.default_int_handler or isinstance(present, _AtOnce):
-        _answer_with(_AtOnce(code))
-
-
-def end_by_exception() -> None:
-    """From now on Ctrl-C is a KeyboardInterrupt again, so that what was begun is undone."""
-    if isinstance(signal.getsignal(signal.SIGINT), _AtOnce):
-        _answer_with(signal.default_int_handler)
-
-
-def _answer_with(handler: object) -> None:
-    try:
-        signal.signal(signal.SIGINT, handler)  # type: ignore[arg-type]
-    except ValueError:  # only the main thread can; the others get no signals
-        return
+from production.signals import end_at_once
 
 
 def main() -> int:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import difflib
+import os
 import shutil
+import signal
 import sqlite3
 import subprocess
+import sys
+import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -26,12 +30,14 @@ from bookkeeping import (
 )
 from hypothesis import given
 from hypothesis import strategies as st
+from laboratory import PROJECT, _give_up_privileges
 
 from production.cli import main
 from production.errors import (
     BackupUnusable,
     DatabaseExists,
     DatabaseTrouble,
+    FileExists,
     FileUnwritable,
 )
 from production.store import backup, text
@@ -96,7 +102,7 @@ def test_a_file_that_exists_is_replaced_only_when_that_is_wanted(
         path = tmp_path / name
         path.write_text("precious")
         write = backup.copy if name == "copy.db" else backup.write_text
-        with pytest.raises(DatabaseExists):
+        with pytest.raises(FileExists, match="or replace it with --force"):
             write(books.db, path, replace=False)
         assert path.read_text() == "precious"
         write(books.db, path, replace=True)
@@ -313,7 +319,139 @@ def test_what_is_no_backup_is_refused(books: Bookkeeping, tmp_path: Path) -> Non
     assert files(tmp_path) == {"production.db", "other.db", "damaged.db", "backup"}
 
 
+def test_the_directory_of_the_new_database_is_made(books: Bookkeeping, tmp_path: Path) -> None:
+    backup.copy(books.db, tmp_path / "backup", replace=False)
+    with pytest.raises(BackupUnusable):
+        backup.restore(tmp_path / "nothing", tmp_path / "some/where/new.db")
+    assert files(tmp_path) == {"production.db", "backup"}
+    assert backup.restore(tmp_path / "backup", tmp_path / "some/where/new.db") == SCHEMA_VERSION
+    check_same(books, tmp_path / "some/where/new.db")
+
+
+def test_where_no_database_can_be_made_is_said_so(books: Bookkeeping, tmp_path: Path) -> None:
+    backup.copy(books.db, tmp_path / "backup", replace=False)
+    for place, why in {"backup/new.db": "(Not a directory|exists)", "n" * 256: "too long"}.items():
+        with pytest.raises(FileUnwritable, match=f"{place} cannot be written: .*{why}"):
+            backup.restore(tmp_path / "backup", tmp_path / place)
+    assert files(tmp_path) == {"production.db", "backup"}
+
+
 # --------------------------------------------------------------------------- the commands
+
+
+def limited(*arguments: object, **variables: str) -> subprocess.CompletedProcess[str]:
+    """A command whose files may have 64 kB: what goes beyond fails as with a full quota."""
+    argv = ["sh", "-c", 'ulimit -f 128; exec "$0" -m production "$@"', sys.executable]
+    return subprocess.run(
+        [*argv, *map(str, arguments)],
+        cwd=PROJECT,
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["copy", "text"])
+def test_a_full_disk_is_not_the_backup_s_fault(
+    books: Bookkeeping, tmp_path: Path, kind: str
+) -> None:
+    write = backup.copy if kind == "copy" else backup.write_text
+    write(books.db, tmp_path / "backup", replace=False)
+    new = tmp_path / "new.db"
+    done = limited("restore", tmp_path / "backup", f"--database={new}")
+    assert done.stderr.startswith(f"ERROR: {new} cannot be written: ")
+    assert done.returncode == FileUnwritable.exit_code
+    assert files(tmp_path) == {"production.db", "backup"}
+
+
+@pytest.mark.slow
+def test_where_the_text_is_prepared_is_named_when_it_is_full(
+    books: Bookkeeping, tmp_path: Path
+) -> None:
+    (tmp_path / "scratch").mkdir()
+    where = [tmp_path / "x.sql", f"--database={books.path}"]
+    done = limited("backup", "--text", *where, TMPDIR=str(tmp_path / "scratch"))
+    expected = f"ERROR: {tmp_path / 'scratch'} ($TMPDIR names another) cannot be written: "
+    assert done.stderr.startswith(expected)
+    assert done.returncode == FileUnwritable.exit_code
+    assert files(tmp_path) == {"production.db", "scratch"}
+    assert files(tmp_path / "scratch") == set()
+
+
+@pytest.mark.slow
+def test_a_text_is_utf_8_whatever_the_locale(books: Bookkeeping, tmp_path: Path) -> None:
+    with books.db.write() as tx:
+        tx.execute("INSERT INTO modules (sha256, text) VALUES ('x', 'Größe 😀')")
+    argv = [sys.executable, "-m", "production", "backup", "--text", str(tmp_path / "x.sql")]
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    subprocess.run(
+        [*argv, f"--database={books.path}"],
+        cwd=PROJECT,
+        env={**os.environ, **ascii_only},
+        check=True,
+    )
+    assert (tmp_path / "x.sql").read_text(encoding="utf-8") == text_of(books.path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_nothing_is_left_of_a_command_that_was_stopped(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    with begun_to_restore(tmp_path) as command:
+        command.send_signal(number)
+        out, err = command.communicate(timeout=120)
+    assert (command.returncode, out, err) == (128 + number, "", "")
+    assert files(tmp_path) == {"backup"}
+
+
+@pytest.mark.slow
+def test_a_command_under_nohup_outlives_the_terminal(tmp_path: Path) -> None:
+    with begun_to_restore(tmp_path, "nohup") as command:
+        command.send_signal(signal.SIGHUP)
+        command.send_signal(signal.SIGTERM)
+        command.communicate(timeout=120)
+    assert command.returncode == 128 + signal.SIGTERM
+    assert files(tmp_path) == {"backup"}
+
+
+@contextmanager
+def begun_to_restore(tmp_path: Path, *before: str) -> Iterator[subprocess.Popen[str]]:
+    """A ``restore`` amid a text whose end does not come."""
+    os.mkfifo(tmp_path / "backup")
+    writer = os.open(tmp_path / "backup", os.O_RDWR)
+    os.write(writer, text.HEADER.encode())
+    argv = [sys.executable, "-m", "production", "restore", str(tmp_path / "backup")]
+    command = subprocess.Popen(
+        [*before, *argv, f"--database={tmp_path / 'new.db'}"],
+        cwd=PROJECT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while not list(tmp_path.glob(".new.db.*.new")):
+            assert time.monotonic() < deadline
+            assert command.poll() is None
+            time.sleep(0.01)
+        yield command
+    finally:
+        command.kill()
+        command.communicate()
+        os.close(writer)
+
+
+def test_a_backup_that_cannot_be_looked_at_is_no_backup(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = f"--database={tmp_path / 'new.db'}"
+    assert main(["restore", str(tmp_path / ("x" * 256)), where]) == BackupUnusable.exit_code
+    assert "cannot be restored: File name too long" in capsys.readouterr().err
+    assert files(tmp_path) == set()
 
 
 @pytest.fixture
@@ -376,6 +514,47 @@ def test_what_is_no_place_for_a_commit_is_refused(
     (tmp_path / "plain").mkdir()
     assert main(["backup", f"--commit={tmp_path / 'plain'}", where]) == 2
     assert main(["backup", f"--commit={tmp_path / 'nowhere'}", where]) == 2
+
+
+def test_git_s_own_reason_is_told(
+    books: Bookkeeping,
+    repository: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    where = f"--database={books.path}"
+    plain = tmp_path / "no repository"
+    plain.mkdir()
+    assert main(["backup", f"--commit={plain}", where]) == 2
+    assert capsys.readouterr().err.endswith(f"make one with: git init '{plain}'\n")
+    # https://git-scm.com/docs/git-config#Documentation/git-config.txt-safedirectory
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    assert main(["backup", f"--commit={repository}", where]) == 2
+    said = capsys.readouterr().err
+    assert "dubious ownership" in said
+    assert "git init" not in said
+
+
+def test_a_file_that_cannot_be_read_is_no_text_of_ours(
+    books: Bookkeeping, repository: Path
+) -> None:
+    (repository / "production.sql").symlink_to("production.sql")
+    command = ["backup", f"--commit={repository}", f"--database={books.path}"]
+    assert main(command) == FileExists.exit_code  # as whatever is no text of ours
+    (repository / "production.sql").unlink()
+    (repository / "production.sql").write_text("who knows")
+    (repository / "production.sql").chmod(0)
+    done = subprocess.run(
+        [sys.executable, "-m", "production", *command],
+        cwd=PROJECT,
+        preexec_fn=_give_up_privileges,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert f"{repository}/production.sql cannot be written: it cannot be read" in done.stderr
+    assert done.returncode == FileUnwritable.exit_code
 
 
 def test_backups_are_made_and_restored_by_commands(

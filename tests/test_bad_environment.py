@@ -117,7 +117,8 @@ def test_a_link_that_leads_nowhere_is_a_missing_database(lab: Laboratory) -> Non
     lab.database.symlink_to(lab.home / "nosuch.db")
     assert refused(lab, *START)[0] == 10
     code, line = refused(lab, "init", command="production")
-    assert (code, line) == (15, f"{lab.database} exists already; it was left as it is.")
+    left = f"{lab.database} exists already; it was left as it is. Name another with --database."
+    assert (code, line) == (15, left)
 
 
 def test_a_database_that_is_only_readable(lab: Laboratory) -> None:

@@ -112,7 +112,7 @@ def test_while_the_database_is_locked(database: Path) -> None:
 
 def test_where_ctrl_c_is_ignored_it_stays_so() -> None:
     """As for a program in the background of a script."""
-    code = "import signal, production.begin as b; b.end_at_once(); b.end_by_exception(); "
+    code = "import signal, production.signals as b; b.end_at_once(); b.end_by_exception(); "
     code += "print(signal.getsignal(signal.SIGINT) is signal.SIG_IGN)"
     argv = ["sh", "-c", 'trap "" INT; exec "$0" -c "$1"', sys.executable, code]
     done = subprocess.run(argv, cwd=PROJECT, capture_output=True, text=True, check=True)

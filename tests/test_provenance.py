@@ -89,9 +89,9 @@ def test_runs_are_chosen_by_dataset_as_well(books: Bookkeeping) -> None:
 
 def test_a_run_that_nobody_knows_is_said_so(books: Bookkeeping) -> None:
     books.start()
-    with pytest.raises(NotRecorded, match=r"no run 7 in alcapana_v1\."):
+    with pytest.raises(NotRecorded, match=r"run 7 in alcapana_v1\."):
         history_of(books, 7)
-    with pytest.raises(NotRecorded, match=r"no runs 7, 8, 9, 10, 11, … of dataset SiR2"):
+    with pytest.raises(NotRecorded, match=r"runs 7, 8, 9, 10, 11, … of dataset SiR2"):
         history_of(books, *range(7, 100), datasets=("SiR2",))
 
 
@@ -219,5 +219,6 @@ def test_the_command_traces_files_and_runs(
     assert told["base"]["production"] == "alcapana_v1"
     assert "modules" not in told
     assert main(["trace", "2", where]) == 2
+    assert main(["trace", str(10**19), "--production=rootana", where]) == 2
     assert main(["trace", "/data/out/out00002.root", "--version=1", where]) == 2
     assert main(["trace", "./2", where]) == 18

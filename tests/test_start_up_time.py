@@ -16,13 +16,13 @@ PROJECT = Path(__file__).parent.parent
 # All of our modules that an answer to --help may need.
 OURS = {
     "production",
-    "production.begin",
     "production.cli",
     "production.cli.examples",
     "production.cli.parser",
     "production.cli.run_command",
     "production.errors",
     "production.model",
+    "production.signals",
     "production.units",
 }
 

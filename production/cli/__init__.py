@@ -15,10 +15,11 @@ from io import TextIOWrapper
 from types import ModuleType
 from typing import TextIO
 
-from production.begin import end_by_exception
 from production.cli.examples import epilog
 from production.cli.parser import Parser
 from production.errors import FileUnwritable, Interrupted, ProductionError, UsageError
+from production.signals import INTERRUPTED, Stoppable, Stopped, end_by_exception
+from production.units import is_utf8
 
 COMMANDS = {
     "run": "process the runs of a production (the same as run_production.py)",
@@ -92,7 +93,9 @@ def main(argv: Sequence[str] | None = None, program: str = "production") -> int:
     except ProductionError as error:
         return _end(error)
     except KeyboardInterrupt:
-        return 130
+        return INTERRUPTED
+    except Stopped as stopped:
+        return stopped.exit_code
     except BrokenPipeError:  # the reader (head, less) has gone
         _silence(sys.stdout)
         return 141
@@ -145,10 +148,8 @@ def _dispatch(arguments: list[str], program: str) -> int:
         print(f"production {__version__}")
         return 0
     for argument in arguments:
-        try:
-            argument.encode()
-        except UnicodeEncodeError:
-            raise UsageError(text=f"{argument!r} is not valid UTF-8 text") from None
+        if not is_utf8(argument):
+            raise UsageError(text=f"{argument!r} is not valid UTF-8 text")
     name, *rest = arguments
     if name not in COMMANDS:
         raise UsageError(text=f"there is no command '{name}'. Commands: {', '.join(COMMANDS)}")
@@ -158,9 +159,11 @@ def _dispatch(arguments: list[str], program: str) -> int:
         parser.print_help()
         return 0
     options = parser.parse_args(rest)
-    if name != "run":  # which says itself when something begins that has to be undone
-        end_by_exception()
-    return int(command.run(options))
+    if name == "run":  # which says itself when something begins that has to be undone
+        return int(command.run(options))
+    end_by_exception()
+    with Stoppable():
+        return int(command.run(options))
 
 
 def _overview() -> str:

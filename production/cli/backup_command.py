@@ -6,12 +6,13 @@ Whoever wants to write waits as long as the file is being read, which takes a mo
 from __future__ import annotations
 
 import argparse
+import os
 import time
 from pathlib import Path
 
 from production.cli.choosing import open_to_read
 from production.cli.parser import add_database, path
-from production.errors import UsageError
+from production.errors import FileUnwritable, UsageError
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -73,7 +74,8 @@ def _file(options: argparse.Namespace) -> Path:
     if options.commit:
         repository: Path = options.commit.absolute()
         file = repository / (given or f"{database.stem}.sql")
-        if repository.resolve() not in file.resolve().parents:
+        # Path.resolve raises where links lead in a circle.
+        if Path(os.path.realpath(repository)) not in Path(os.path.realpath(file)).parents:
             raise UsageError(text=f"{file} is not in the repository {repository}")
         return file
     today = time.strftime("%Y-%m-%d", time.gmtime())
@@ -83,6 +85,13 @@ def _file(options: argparse.Namespace) -> Path:
 
 def _is_ours(options: argparse.Namespace, file: Path) -> bool:
     """Whether the file is the text of an earlier commit: git keeps what it was."""
+    from production import toml
     from production.store.backup import is_text
 
-    return options.commit is not None and file.is_file() and is_text(file)
+    if options.commit is None or not toml.is_file(file):
+        return False
+    try:
+        return is_text(file)
+    except OSError as error:
+        what = f"it cannot be read, to see whether it is such a text: {error.strerror}"
+        raise FileUnwritable(path=file, what=what) from None

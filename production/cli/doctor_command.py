@@ -8,20 +8,26 @@ from __future__ import annotations
 
 import argparse
 import json
-import signal
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from production.cli.parser import add_database, add_output, converter, number, path, word
-from production.errors import Interrupted, SetupBroken, SetupDoubtful
+from production.cli.parser import (
+    add_config,
+    add_database,
+    add_output,
+    converter,
+    number,
+    time_option,
+    word,
+)
+from production.errors import SetupBroken, SetupDoubtful
+from production.units import counted
 
 if TYPE_CHECKING:
     from production.doctor.findings import Finding
-
-_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -62,16 +68,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--wait",
         metavar="#",
-        type=number(float, "a time in seconds", 1, 86400),
+        type=time_option(1, 86400),
         default=600.0,
         help="Wait # seconds for that job. (Default: 600)",
     )
-    parser.add_argument(
-        "--config",
-        metavar="FILE",
-        type=path,
-        help="The configuration. (Default: production.toml beside the database)",
-    )
+    add_config(parser)
     add_database(parser)
     add_output(parser)
 
@@ -91,7 +92,7 @@ def run(options: argparse.Namespace) -> int:
         wait=options.wait,
     )
     findings = []
-    with _signals_raise(), closing(examine(wishes, _say)) as found:
+    with closing(examine(wishes, _say)) as found:
         for finding in found:
             findings.append(finding)
             _show(finding, options.output)
@@ -131,31 +132,9 @@ def _conclude(findings: Sequence[Finding]) -> None:
     errors = [f.check for f in findings if f.level is Level.ERROR]
     warnings = [f.check for f in findings if f.level is Level.WARNING]
     checks = ", ".join(dict.fromkeys([*errors, *warnings]))
+    doubtful = counted(len(warnings), "warning")
     if errors:
-        raise SetupBroken(errors=len(errors), warnings=len(warnings), checks=checks)
+        wrong = counted(len(errors), "error")
+        raise SetupBroken(errors=wrong, warnings=doubtful, checks=checks)
     if warnings:
-        raise SetupDoubtful(warnings=len(warnings), checks=checks)
-
-
-class _Stop(BaseException):
-    """A signal; no ProductionError, which would be a finding."""
-
-    def __init__(self, signum: int) -> None:
-        self.signum = signum
-
-
-@contextmanager
-def _signals_raise() -> Iterator[None]:
-    """Have a signal end the work as Ctrl-C does, so that scratch files are removed."""
-
-    def handle(signum: int, _frame: object) -> None:
-        raise _Stop(signum)
-
-    before = {signum: signal.signal(signum, handle) for signum in _SIGNALS}
-    try:
-        yield
-    except _Stop as stop:
-        raise Interrupted(stop.signum) from None
-    finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)
+        raise SetupDoubtful(warnings=doubtful, checks=checks)

@@ -19,11 +19,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Do it."""
+    from production import toml
     from production.store import backup
     from production.store.connection import SCHEMA_VERSION
     from production.view.progress import Progress
 
-    total = options.backup.stat().st_size if options.backup.is_file() else 0
+    total = options.backup.stat().st_size if toml.is_file(options.backup) else 0
     with Progress(total) as progress:
         version = backup.restore(options.backup, options.database, progress.reach)
     print(f"{options.database}: restored from {options.backup}")

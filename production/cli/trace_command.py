@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING
 
 from production.cli.choosing import open_to_read
 from production.cli.output import add_table_output, show
-from production.cli.parser import add_config, add_database, add_production, path, word
+from production.cli.parser import (
+    add_config,
+    add_database,
+    add_production,
+    path,
+    run_number,
+    word,
+)
 from production.errors import ProductionError, UsageError
 
 if TYPE_CHECKING:
@@ -31,7 +38,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "what",
         metavar="WHAT",
-        type=word,
+        type=_what,
         help="an output or a log; or a run's number, with --production (./2091 is a file)",
     )
     add_production(parser, required=False)
@@ -46,6 +53,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add_config(parser)
     add_table_output(parser, quiet="production and run")
     add_database(parser)
+
+
+def _what(text: str) -> str:
+    if text.isdecimal():
+        run_number(text)
+    return word(text)
 
 
 def run(options: argparse.Namespace) -> int:

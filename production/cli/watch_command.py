@@ -8,18 +8,15 @@ keys; q ends it.  Where there is no terminal to draw on, it is printed once.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import re
-import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from production.cli.parser import add_config, add_database, number
+from production.cli.parser import add_config, add_database, add_production, time_option
+from production.errors import UsageError
 
 if TYPE_CHECKING:
     from production.config import Configuration
@@ -38,15 +35,16 @@ class _Quit(Exception):  # noqa: N818 - nothing is wrong
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument(
-        "production",
+        "label",
         metavar="PRODUCTION",
         nargs="?",
         help="such as alcapana_v4 or alcapana (Default: where managers are at work)",
     )
+    add_production(parser, required=False, one=True)
     parser.add_argument(
         "--pause",
         metavar="#",
-        type=number(float, "a time in seconds", 0.1, 3600),
+        type=time_option(0.1, 3600),
         default=2.0,
         help="Look again after # seconds. (Default: 2)",
     )
@@ -65,7 +63,7 @@ def run(options: argparse.Namespace) -> int:
 
     config = configuration.load(options.config, options.database)
     with open_to_read(options.database) as db:
-        production = _find(db, options.production)
+        production = _find(db, *_wanted(options))
         survey = Survey(db, production, every=options.pause, host_of=started_on)
         usage = _UsedSpace(config)
         limit = config.defaults.spacelim
@@ -80,8 +78,7 @@ def run(options: argparse.Namespace) -> int:
         db.on_wait = tell_of_waits(view)
         db.check = lambda: _check(view)
         try:
-            with _signals():
-                _watch(view, survey, usage, limit, options.pause)
+            _watch(view, survey, usage, limit, options.pause)
         except (_Quit, KeyboardInterrupt):
             return 0
         finally:
@@ -96,14 +93,25 @@ def _display(database: Path, config: Path | None) -> Display:
     return Display(open_door(database, config), onlooker=True)
 
 
-def _find(db: Database, name: str | None) -> Production:
+def _wanted(options: argparse.Namespace) -> tuple[str | None, int | None]:
+    """Type and version, however they were given.  Raises UsageError."""
+    given: str | None = options.label
+    if given is None:
+        if options.version is not None and options.production is None:
+            raise UsageError(text="--version is of a production: give --production=PROD_TYPE, too")
+        return options.production, options.version
+    if options.production is not None or options.version is not None:
+        raise UsageError(text=f"{given} or --production and --version: one of the two is enough")
+    label = re.fullmatch(r"(.+)_v(\d{1,7})", given)
+    return (label[1], int(label[2])) if label else (given, None)
+
+
+def _find(db: Database, type_: str | None, version: int | None) -> Production:
     from production.errors import UnknownProduction
     from production.store import productions
     from production.store.reports.standing import standings
 
-    if name is not None:
-        label = re.fullmatch(r"(.+)_v(\d{1,7})", name)
-        type_, version = (label[1], int(label[2])) if label else (name, None)
+    if type_ is not None:
         return productions.find(db, type_, version)
     found = standings(db)
     if not found:
@@ -173,21 +181,3 @@ def _print(survey: Survey, usage: _UsedSpace, limit: float) -> None:
 
     snapshot = survey.snapshot(usage=usage.known, spacelim=limit)
     print("\n".join(plain(snapshot)))
-
-
-@contextmanager
-def _signals() -> Iterator[None]:
-    """The terminal is given back on these as well; under nohup, SIGHUP is nothing."""
-
-    def end(signum: int, _frame: object) -> None:
-        raise SystemExit(128 + signum)
-
-    before = {signal.SIGTERM: signal.signal(signal.SIGTERM, end)}
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        before[signal.SIGHUP] = signal.signal(signal.SIGHUP, end)
-    try:
-        yield
-    finally:
-        for signum, handler in before.items():
-            with contextlib.suppress(TypeError):  # one that Python did not set
-                signal.signal(signum, handler)

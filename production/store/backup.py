@@ -17,7 +17,13 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from production.errors import BackupUnusable, DatabaseExists, DatabaseTrouble, FileUnwritable
+from production.errors import (
+    BackupUnusable,
+    DatabaseExists,
+    DatabaseTrouble,
+    FileExists,
+    FileUnwritable,
+)
 from production.store import text
 from production.store.connection import APPLICATION_ID, SCHEMA_VERSION, Database, raw_connect
 from production.store.newfile import new_file
@@ -36,10 +42,10 @@ def size(db: Database) -> int:
 def copy(db: Database, path: Path, *, replace: bool, progress: Progress = lambda _: None) -> None:
     """Make ``path`` a checked copy of the database as it is at one moment.
 
-    Raises DatabaseExists, FileUnwritable, and DatabaseTrouble when the database is damaged.
+    Raises FileExists, FileUnwritable, and DatabaseTrouble when the database is damaged.
     """
-    with new_file(path, replace=replace) as new:
-        _copy(db, new, path, progress)
+    with new_file(path, replace=replace) as new, _writing(path):
+        _copy(db, new, progress)
 
 
 def write_text(
@@ -47,41 +53,74 @@ def write_text(
 ) -> bool:
     """The same as text; False when ``path`` has that text already, and was left alone."""
     if not replace and os.path.lexists(path):
-        raise DatabaseExists(path=path)
+        raise FileExists(path=path)
+    with _scratch() as directory:
+        plain, new_text = directory / "copy.db", directory / "copy.sql"
+        _copy(db, plain, progress)  # so that nobody waits for the text
+        with (
+            closing(sqlite3.connect(plain)) as source,
+            new_text.open("w", encoding="utf-8", newline="\n") as out,
+        ):
+            out.writelines(text.dump(source))
+        if _is_same(path, new_text):
+            return False
+        with new_file(path, replace=replace) as new:
+            shutil.copyfile(new_text, new)
+        return True
+
+
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    where = "the directory for temporary files"
     try:
+        where = tempfile.gettempdir()
         with tempfile.TemporaryDirectory(prefix="production-") as directory:
-            plain, new_text = Path(directory, "copy.db"), Path(directory, "copy.sql")
-            _copy(db, plain, path, progress)  # so that nobody waits for the text
-            with closing(sqlite3.connect(plain)) as source, new_text.open("w") as out:
-                out.writelines(text.dump(source))
-            if path.is_file() and filecmp.cmp(path, new_text, shallow=False):
-                return False
-            with new_file(path, replace=replace) as new:
-                shutil.copyfile(new_text, new)
-            return True
-    except OSError as error:
-        raise FileUnwritable(path=path, what=error.strerror or error) from None
+            yield Path(directory)
+    except (OSError, sqlite3.DatabaseError) as error:
+        raise _unwritable(f"{where} ($TMPDIR names another)", error) from None
 
 
-def _copy(db: Database, new: Path, path: Path, progress: Progress) -> None:
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
     try:
-        with closing(sqlite3.connect(new, isolation_level=None)) as target:
-            _hasten(target)
+        yield
+    except (OSError, sqlite3.DatabaseError) as error:
+        raise _unwritable(path, error) from None
+
+
+def _unwritable(where: object, error: Exception) -> FileUnwritable:
+    return FileUnwritable(path=where, what=getattr(error, "strerror", None) or error)
+
+
+def _is_same(path: Path, new_text: Path) -> bool:
+    try:
+        return path.is_file() and filecmp.cmp(path, new_text, shallow=False)
+    except OSError:  # what cannot be read is replaced
+        return False
+
+
+def _copy(db: Database, new: Path, progress: Progress) -> None:
+    """Raises DatabaseTrouble for the database, OSError and DatabaseError for the copy."""
+    try:
+        with closing(_fresh(new)) as target:
             with db.read() as source:
                 _copy_pages(source, target, progress)
             trouble = _damage(target)
     except sqlite3.DatabaseError as error:
-        trouble = str(error)
         if error.sqlite_errorcode & 0xFF not in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
-            raise FileUnwritable(path=path, what=trouble) from None
+            raise
+        trouble = str(error)
     if trouble:
         raise DatabaseTrouble(path=db.path, what=f"it is damaged ({trouble})")
 
 
-def _hasten(target: sqlite3.Connection) -> None:
+def _fresh(new: Path) -> sqlite3.Connection:
     """A new file needs no journal, and is brought to the disk at the end."""
+    new.touch()  # where that is impossible, SQLite does not tell why
+    target = sqlite3.connect(new, isolation_level=None)
     target.execute("PRAGMA journal_mode = OFF")
     target.execute("PRAGMA synchronous = OFF")
+    return target
 
 
 def _copy_pages(source: sqlite3.Connection, target: sqlite3.Connection, progress: Progress) -> None:
@@ -107,10 +146,12 @@ def restore(backup: Path, path: Path, progress: Progress = lambda _: None) -> in
 
     Raises BackupUnusable, DatabaseExists or FileUnwritable.
     """
-    with new_file(path) as new, closing(sqlite3.connect(new, isolation_level=None)) as target:
-        _hasten(target)
-        with _explaining(backup):
-            if is_text(backup):
+    with _explaining(backup, path):
+        as_text = is_text(backup)
+    with new_file(path, exists=DatabaseExists) as new, _writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with closing(_fresh(new)) as target, _explaining(backup, path):
+            if as_text:
                 with backup.open(encoding="utf-8", newline="") as lines:
                     text.load(lines, target, progress)
             else:
@@ -120,14 +161,19 @@ def restore(backup: Path, path: Path, progress: Progress = lambda _: None) -> in
             return _check(target)
 
 
+# What SQLite says of the file that it writes.
+_UNWRITABLE = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE)
+
+
 @contextmanager
-def _explaining(backup: Path) -> Iterator[None]:
+def _explaining(backup: Path, path: Path) -> Iterator[None]:
     try:
         yield
-    except (sqlite3.Error, ValueError) as error:
-        raise BackupUnusable(path=backup, what=error) from None
-    except OSError as error:
-        raise BackupUnusable(path=backup, what=error.strerror or error) from None
+    except (sqlite3.Error, ValueError, OSError) as error:
+        if getattr(error, "sqlite_errorcode", None) in _UNWRITABLE:
+            raise _unwritable(path, error) from None
+        what = getattr(error, "strerror", None) or error
+        raise BackupUnusable(path=backup, what=what) from None
 
 
 def is_text(backup: Path) -> bool:

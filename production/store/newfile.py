@@ -9,19 +9,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from production.errors import DatabaseExists, FileUnwritable
+from production.errors import FileExists, FileUnwritable, StoreError
 
 
 @contextmanager
-def new_file(path: Path, *, replace: bool = False) -> Iterator[Path]:
+def new_file(
+    path: Path, *, replace: bool = False, exists: type[StoreError] = FileExists
+) -> Iterator[Path]:
     """Yield another name to write under; the file gets its own when the block ends well.
 
     By then it is safe on disk.  Whatever the block raises, nothing is left of it.  Raises
-    DatabaseExists, at once or at the end, when there is such a file and ``replace`` is not set,
-    and FileUnwritable.
+    ``exists``, at once or at the end, when there is such a file and ``replace`` is not set, and
+    FileUnwritable.
     """
     if not replace and os.path.lexists(path):
-        raise DatabaseExists(path=path)
+        raise exists(path=path)
     new = path.with_name(f".{path.name}.{secrets.token_hex(4)}.new")
     try:
         yield new
@@ -33,7 +35,7 @@ def new_file(path: Path, *, replace: bool = False) -> Iterator[Path]:
             new.unlink()
         _sync(path.parent)
     except FileExistsError:
-        raise DatabaseExists(path=path) from None
+        raise exists(path=path) from None
     except OSError as error:
         raise FileUnwritable(path=path, what=error.strerror or error) from None
     finally:
