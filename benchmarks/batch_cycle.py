@@ -115,7 +115,7 @@ def measure(system: str, jobs: int, directory: Path) -> tuple[int, float, float,
         while any(work.phase is not Phase.RUNNING for work in desk.works.values()):
             turn()
             desk.results.deliver(1.0)
-        used = []
+        used: list[float] = []
         for cycle in range(CYCLES + 1):
             if cycle == 1:  # the first one has things to find out
                 commands.run = counted

@@ -107,7 +107,7 @@ class Books:
 def simulate(books: Books, hours: float, tell: Callable[[str], None]) -> dict[str, Any]:
     """A day of it, as fast as it goes; it is told how far it is."""
     clock = SimpleNamespace(now=0.0, began=time.time())
-    surveys.time = SimpleNamespace(  # type: ignore[attr-defined]
+    surveys.time = SimpleNamespace(  # type: ignore[assignment, attr-defined]
         monotonic=lambda: clock.now, time=lambda: clock.began + clock.now
     )
     displays.DRAW_EVERY = 0.0
@@ -126,7 +126,7 @@ def simulate(books: Books, hours: float, tell: Callable[[str], None]) -> dict[st
         draws += 1
         drawn.set()
 
-    Display._draw = timed  # type: ignore[method-assign]
+    Display._draw = timed  # type: ignore[assignment, method-assign]
     survey = Survey(books.db, books.production)
     view = Display()
     every = JOB / len(books._held)
@@ -146,7 +146,7 @@ def simulate(books: Books, hours: float, tell: Callable[[str], None]) -> dict[st
             tell(f"{second // 3600} of {hours:g} hours, {time.time() - clock.began:.0f} s")
     grown = memory()
     view.close()
-    Display._draw = original  # type: ignore[method-assign]
+    Display._draw = original  # type: ignore[assignment, method-assign]
     surveys.time = time  # type: ignore[attr-defined]
     displays.DRAW_EVERY = 0.25
     return {

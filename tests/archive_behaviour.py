@@ -57,12 +57,6 @@ class ArchiveBehaviour:
         write_netrc(tmp_path / "netrc", server)
         put(server)
 
-    @pytest.fixture
-    def target(self, tmp_path: Path) -> Path:
-        """Where the file is to come."""
-        (tmp_path / "raw").mkdir()
-        return tmp_path / "raw" / NAME
-
     def test_a_file_arrives_whole(self, server: Server, target: Path) -> None:
         archive = open_archive(server.url)
         archive.check()

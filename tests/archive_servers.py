@@ -16,8 +16,9 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
 from certificates import Certificates, make_certificates
-from network.needs import command_path, need, run, until
+from network.needs import NoFilesystemError, command_path, need, run, until
 from ssh_server import ssh_server
 
 HOST = "127.0.0.1"
@@ -284,6 +285,17 @@ def openssh(base: Path) -> Iterator[Server]:
         made.environment = {"HOME": str(server.home)}
         made.home = server.home
         yield made
+
+
+@contextmanager
+def archive(kind: Kind | None, base: Path) -> Iterator[Server]:
+    """One that runs, of that kind or, without one, OpenSSH; skips where there can be none."""
+    base.mkdir()
+    try:
+        with openssh(base) if kind is None else running(kind, base) as server:
+            yield server
+    except NoFilesystemError as reason:
+        pytest.skip(str(reason))
 
 
 # --------------------------------------------------------------------------- what they share

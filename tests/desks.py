@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bookkeeping import GOLD, Bookkeeping
-from experiment import RECIPE
+from experiment import RECIPE, WITHOUT_INPUT
 from job_orders import until
 
 from production.batch.base import Answer
@@ -41,7 +41,6 @@ from production.view.base import Snapshot
 RUN = 2091
 TIME = "2026-01-31 23:00:00.000000"
 SHA256 = "0" * 64
-FROM_ARCHIVE = '[input.raw]\nfrom = "archive"\n'
 
 
 class Batch:
@@ -127,7 +126,7 @@ class Archive:
     host = "archive"
 
     def __init__(self) -> None:
-        self.trouble: ProductionError | None = None
+        self.trouble: Exception | None = None
 
     def check(self) -> None:
         pass
@@ -202,7 +201,7 @@ class Office:
     ) -> None:
         self.books = books
         books.label(runs)
-        text = RECIPE if downloads else RECIPE.replace(FROM_ARCHIVE, "").replace('"{raw}", ', "")
+        text = RECIPE if downloads else WITHOUT_INPUT
         (directory / "count.sh").touch()
         recipe = parse_recipe(text, directory / "count.toml")
         new = NewProduction("count", "tag", text, ("bytes",), None)

@@ -53,6 +53,38 @@ path = "bytes/v{version}/bytes{run:05d}.txt"
 7 = "the detector was off"
 """
 
+WITHOUT_INPUT = """\
+name = "count"
+description = "what its script writes"
+
+[job]
+script = "count.sh"
+arguments = ["{bytes}"]
+
+[output.bytes]
+path = "bytes/v{version}/bytes{run:05d}.txt"
+
+[exit_codes]
+7 = "the detector was off"
+"""
+
+TOTAL = """\
+name = "total"
+description = "how long the outputs of count are"
+base = "count"
+
+[input.bytes]
+from = "base"
+output = "bytes"
+
+[job]
+script = "count.sh"
+arguments = ["{bytes}", "{total}"]
+
+[output.total]
+path = "total/v{version}/total{run:05d}.txt"
+"""
+
 # What a run's own lines do (make it fail, for instance) stands in trouble/RUN.
 PAYLOAD = """\
 attempt=${PM_SPOOL##*/}

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiment import PATIENCE, ManagerProcess
+from experiment import PATIENCE, WITHOUT_INPUT, ManagerProcess
 from laboratory import PROJECT
 from network.hosts import Host
 
@@ -25,18 +25,6 @@ from production.store.connection import Database
 Rows = list[list[object]]
 
 LEASE = 10  # seconds; the shortest that there is
-
-RECIPE = """\
-name = "count"
-description = "which attempt it was"
-
-[job]
-script = "count.sh"
-arguments = ["{bytes}"]
-
-[output.bytes]
-path = "bytes/v{version}/bytes{run:05d}.txt"
-"""
 
 # As long as there is hold.HOST, the jobs on that host work.
 PAYLOAD = """\
@@ -149,7 +137,7 @@ class SharedWork:
 
     def _lay_out(self, new: Path) -> None:
         (new / "ledger").mkdir(parents=True)
-        (new / "count.toml").write_text(RECIPE)
+        (new / "count.toml").write_text(WITHOUT_INPUT)
         (new / "count.sh").write_text(PAYLOAD)
         (new / "production.toml").write_text(CONFIGURATION)
         migrations.create(new / "production.db")

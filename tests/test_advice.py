@@ -6,44 +6,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from experiment import RECIPE, TOTAL
 from laboratory import Laboratory, Said, laboratory
 
 from production.errors import DatabaseMissing, DatabaseTooOld, JournalLeft, RunsFailed
 
 pytestmark = pytest.mark.slow
 
-HALVED = """
-name = "halved"
-[input.raw]
-from = "archive"
-[job]
-script = "halved.sh"
-arguments = ["{raw}", "{half}"]
-[output.half]
-path = "half/v{version}/half{run:05d}.txt"
-"""
-
-THIRD = """
-name = "third"
-base = "halved"
-[input.half]
-from = "base"
-output = "half"
-[job]
-script = "halved.sh"
-arguments = ["{half}", "{third}"]
-[output.third]
-path = "third/v{version}/third{run:05d}.txt"
-"""
-
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Laboratory]:
     with laboratory(tmp_path_factory.mktemp("advice"), runs="2091") as made:
-        (made.database.parent / "halved.toml").write_text(HALVED)
-        (made.database.parent / "third.toml").write_text(THIRD)
-        (made.database.parent / "halved.sh").write_text('head -c 10 "$1" > "$2"\n')
-        made.finish("--production=halved", "--new=x")
+        (made.database.parent / "count.toml").write_text(RECIPE)
+        (made.database.parent / "total.toml").write_text(TOTAL)
+        (made.database.parent / "count.sh").write_text('wc -c < "$1" > "$2"\n')
+        made.finish("--production=count", "--new=x")
         yield made
 
 
@@ -95,39 +72,39 @@ def test_a_wrong_database_is_named_before_the_recipe_that_is_not_beside_it(
 ) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "runs.csv").write_text("run,dataset\n" * 100)
-    said = lab.run("--production=halved", f"--database={tmp_path / name}")
+    said = lab.run("--production=count", f"--database={tmp_path / name}")
     assert (said.code, said.out) == (code, "")
     assert message in said.err
 
 
 def test_beside_the_right_database_the_recipes_are_listed(lab: Laboratory) -> None:
-    said = lab.run("--production=halvd")
+    said = lab.run("--production=coun")
     assert said.code == 4
-    assert "Known recipes: alcapana, halved, rootana, third. " in said.err
+    assert "Known recipes: alcapana, count, rootana, total. " in said.err
 
 
 @pytest.mark.parametrize("more", [[], ["--new=y"]])
 def test_a_quality_or_tranche_that_no_run_has_is_refused(lab: Laboratory, more: list[str]) -> None:
     before = lab.snapshot()
-    misspelt = lab.run("--production=halved", "--quality=gold", "--quality=god", *more)
+    misspelt = lab.run("--production=count", "--quality=gold", "--quality=god", *more)
     assert misspelt.code == 17
     assert misspelt.err == "ERROR: No run of any dataset has quality god. There are: gold\n"
-    assert lab.run("--production=halved", "--tranche=77", *more).code == 17
+    assert lab.run("--production=count", "--tranche=77", *more).code == 17
     assert lab.snapshot() == before
 
 
 def test_all_qualities_can_be_asked_for(lab: Laboratory) -> None:
-    assert lab.run("--production=halved", "--quality=any").code == 0
+    assert lab.run("--production=count", "--quality=any").code == 0
 
 
 def test_a_job_script_that_cannot_be_read_is_named_before_any_run_is_claimed(
     lab: Laboratory,
 ) -> None:
-    script = lab.database.parent / "halved.sh"
+    script = lab.database.parent / "count.sh"
     script.chmod(0)
     try:
         before = lab.dump()
-        said = lab.run("--production=halved", "--new=y", plain_user=True)
+        said = lab.run("--production=count", "--new=y", plain_user=True)
         assert (said.code, lab.dump()) == (4, before)
         assert f"the job script {script} cannot be read: chmod a+r it" in said.err
     finally:
@@ -137,29 +114,29 @@ def test_a_job_script_that_cannot_be_read_is_named_before_any_run_is_claimed(
 @pytest.mark.parametrize(
     ("where", "mode", "why"),
     [
-        ("half", 0, "cannot be read: {file}: Permission denied"),
-        ("half/v1/half02091.txt", 0, "cannot be read: {file}: Permission denied"),
-        ("half/v1/half02091.txt", None, "is missing: {file}"),
+        ("bytes", 0, "cannot be read: {file}: Permission denied"),
+        ("bytes/v1/bytes02091.txt", 0, "cannot be read: {file}: Permission denied"),
+        ("bytes/v1/bytes02091.txt", None, "is missing: {file}"),
     ],
 )
 def test_a_colleagues_file_that_is_closed_is_not_called_missing(
     lab: Laboratory, where: str, mode: int | None, why: str
 ) -> None:
-    file, place = lab.data / "half/v1/half02091.txt", lab.data / where
+    file, place = lab.data / "bytes/v1/bytes02091.txt", lab.data / where
     content, open_mode = file.read_bytes(), place.stat().st_mode
     try:
         if mode is None:
             place.unlink()
         else:
             place.chmod(mode)
-        said = lab.run("--production=third", "--new=y", "--max-attempts=1", plain_user=True)
+        said = lab.run("--production=total", "--new=y", "--max-attempts=1", plain_user=True)
     finally:
         if mode is None:
             file.write_bytes(content)
         else:
             place.chmod(open_mode)
     assert said.code == RunsFailed.exit_code
-    reason = f"input half of halved_v1 {why.format(file=file)}"
+    reason = f"input bytes of count_v1 {why.format(file=file)}"
     assert f"Failed run: 2091: {reason} (no attempts left)" in said.out
 
 
@@ -169,14 +146,14 @@ def test_the_doctor_names_the_recipes_that_are_sound(lab: Laboratory) -> None:
     try:
         modules.unlink()
         said = lab.production("doctor", "--seconds=0.1")
-        assert "ok      recipe       halved, rootana, third\n" in said.out
+        assert "ok      recipe       count, rootana, total\n" in said.out
         assert "note    modules      alcapana: " in said.out
     finally:
         modules.write_text(text)
 
 
 def test_a_trace_tells_the_raw_file_also_of_a_recipe_of_ones_own(lab: Laboratory) -> None:
-    said = lab.production("trace", "2091", "--production=halved")
+    said = lab.production("trace", "2091", "--production=count")
     (line,) = [line for line in said.out.splitlines() if line.startswith("  input     raw: ")]
     assert "run02091.mid" in line
 

@@ -47,12 +47,6 @@ def netrc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-@pytest.fixture
-def target(tmp_path: Path) -> Path:
-    (tmp_path / "raw").mkdir()
-    return tmp_path / "raw" / NAME
-
-
 def fetch(
     archive: Archive | TapeArchive,
     target: Path,

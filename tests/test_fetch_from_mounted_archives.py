@@ -26,12 +26,6 @@ def archive(tmp_path: Path) -> Path:
     return tmp_path / "archive"
 
 
-@pytest.fixture
-def target(tmp_path: Path) -> Path:
-    (tmp_path / "raw").mkdir()
-    return tmp_path / "raw" / NAME
-
-
 def fetch(url: str, target: Path, name: str = NAME, stop: threading.Event | None = None) -> int:
     archive = open_archive(url)
     archive.check()

@@ -21,7 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from experiment import Experiment
+from experiment import WITHOUT_INPUT, Experiment
 from simulated import Cluster, End, Faults, Job, SimulatedServer, Terms
 
 from production.model import DEFAULT_QUALITY
@@ -36,21 +36,6 @@ DOOMED = 0.03  # of the runs: their first job really fails
 TERMS = Terms(slots=8, patience=2.0, remembers=0.0, accounting_lag=15.0)
 # Torque has no accounting that users could ask, so its queue must remember (keep_completed).
 REMEMBERING = {"torque": 60.0}
-
-RECIPE = """\
-name = "count"
-description = "what its jobs are worth"
-
-[job]
-script = "count.sh"
-arguments = ["{bytes}"]
-
-[output.bytes]
-path = "bytes/v{version}/bytes{run:05d}.txt"
-
-[exit_codes]
-7 = "the detector was off"
-"""
 
 # What is to become of the first job of a run stands in doom/RUN.
 PAYLOAD = """\
@@ -141,7 +126,7 @@ class Campaign(Experiment):
             (self.directory / name).mkdir(parents=True)
         for run, doom in self.dooms.items():
             (self.directory / "doom" / str(run)).write_text(f"{doom}\n")
-        (self.directory / "count.toml").write_text(RECIPE)
+        (self.directory / "count.toml").write_text(WITHOUT_INPUT)
         (self.directory / "count.sh").write_text(PAYLOAD)
         self.configure(
             environment__variables="".join(

@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from bookkeeping import Bookkeeping, bookkeeping
+from bookkeeping import Bookkeeping
 from desks import RUN, Office, end_badly, end_well, wait
 
 from production.manager.desk import Desk
 from production.manager.jobs import Jobs
 from production.manager.work import Phase
 from production.model import Claim, JobOrder, JobState
-
-
-@pytest.fixture
-def books(tmp_path: Path) -> Iterator[Bookkeeping]:
-    with bookkeeping(tmp_path) as books:
-        yield books
 
 
 def held(books: Bookkeeping, directory: Path, **settings: Any) -> tuple[Office, Desk, Jobs]:

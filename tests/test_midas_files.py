@@ -325,6 +325,8 @@ def test_a_genuine_run_that_ends_in_the_middle_is_found_out() -> None:
 @needs_genuine_files
 @pytest.mark.slow
 def test_all_genuine_runs_of_sir2_are_complete() -> None:
-    for path in sorted((SHARED / "midas-SiR2").glob("run*")):
+    paths = sorted((SHARED / "midas-SiR2").glob("run*"))
+    assert paths
+    for path in paths:
         begin, *_, end = read_events(path)
         assert begin.serial == end.serial == int(path.name[3:8])

@@ -14,6 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from archive_behaviour import fetch
 from certificates import make_certificates
 
 from production.errors import (
@@ -159,16 +160,6 @@ def serving(server: Server, scheme: str, pem: Path) -> Iterator[int]:
         server.shutdown()
         thread.join()
         server.server_close()
-
-
-@pytest.fixture
-def target(tmp_path: Path) -> Path:
-    (tmp_path / "raw").mkdir()
-    return tmp_path / "raw" / NAME
-
-
-def fetch(archive: Archive, target: Path, name: str = NAME) -> int:
-    return archive.fetch(name, target, lambda _, __: None, threading.Event()).size
 
 
 def is_right(path: Path) -> bool:

@@ -4,27 +4,15 @@ from __future__ import annotations
 
 import base64
 import shutil
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 from archive_behaviour import write_netrc
-from archive_servers import Kind, Server, nginx, openssh, running, vsftpd
+from archive_servers import Kind, Server, archive, nginx, vsftpd
 from experiment import Experiment, experiment
-from network.needs import NoFilesystemError
 
 pytestmark = pytest.mark.slow
-
-
-@contextmanager
-def archive(kind: Kind | None, base: Path) -> Iterator[Server]:
-    base.mkdir()
-    try:
-        with openssh(base) if kind is None else running(kind, base) as server:
-            yield server
-    except NoFilesystemError as reason:
-        pytest.skip(str(reason))
 
 
 def secrets_of(server: Server, home: Path) -> list[bytes]:

@@ -3,39 +3,23 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from archive_behaviour import write_netrc
 from archive_servers import (
     Kind,
-    Server,
+    archive,
     nginx,
-    openssh,
     pyftpdlib,
     pyftpdlib_tls,
-    running,
     vsftpd,
     vsftpd_tls,
     xrootd,
 )
 from experiment import experiment
-from network.needs import NoFilesystemError
 
 pytestmark = pytest.mark.slow
-
-
-@contextmanager
-def archive(kind: Kind | None, base: Path) -> Iterator[Server]:
-    """One that runs; None: OpenSSH's."""
-    base.mkdir()
-    try:
-        with openssh(base) if kind is None else running(kind, base) as server:
-            yield server
-    except NoFilesystemError as reason:
-        pytest.skip(str(reason))
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from tables import Database, Rows, in_order, make_real, make_up, without
+from asked_twice import Database, Rows, in_order, make_real, make_up, without
 
 from production.view.tables import FORMS
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from bookkeeping import Bookkeeping, bookkeeping
+from bookkeeping import Bookkeeping
 from desks import Archive, Office
 
 from production.errors import ArchiveUnavailable, NotOnDisk, TransferError
@@ -89,12 +89,6 @@ class Desk:
 
 def name(run: int) -> str:
     return f"run{run:05d}.mid"
-
-
-@pytest.fixture
-def books(tmp_path: Path) -> Iterator[Bookkeeping]:
-    with bookkeeping(tmp_path) as books:
-        yield books
 
 
 def office(books: Bookkeeping, directory: Path, **settings: Any) -> Office:

@@ -44,12 +44,6 @@ def second(tmp_path: Path) -> Path:
     return tmp_path / "second"
 
 
-@pytest.fixture
-def target(tmp_path: Path) -> Path:
-    (tmp_path / "raw").mkdir()
-    return tmp_path / "raw" / NAME
-
-
 def places(*urls: str) -> Places:
     return open_places(urls, USUAL, timeout=60.0)
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from bookkeeping import Bookkeeping, bookkeeping
+from bookkeeping import Bookkeeping
 from desks import Office
 from job_orders import Workshop
 
@@ -28,12 +28,6 @@ case $(wc -l < {calls}) in
 *) echo "sbatch: error: Batch job submission failed: Socket timed out on send/recv" >&2; exit 1 ;;
 esac
 """
-
-
-@pytest.fixture
-def books(tmp_path: Path) -> Iterator[Bookkeeping]:
-    with bookkeeping(tmp_path) as books:
-        yield books
 
 
 def test_each_job_has_its_own_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

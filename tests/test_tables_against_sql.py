@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from asked_twice import Database, in_order, make_real, make_up, without
 from bookkeeping import (
     ANY,
     GOLD,
@@ -21,7 +22,6 @@ from bookkeeping import (
     run_job,
     submitted,
 )
-from tables import Database, in_order, make_real, make_up, without
 
 from production.cli import main
 from production.explain.gather import from_database
@@ -179,7 +179,7 @@ def test_a_table_of_runs_is_cut_and_says_so(
     assert main(["runs", "--limit=3", f"--database={db.path}"]) == 0
     said = capsys.readouterr()
     assert len(said.out.splitlines()) == 2 + 3
-    assert "more than these 3 runs; --limit=all" in said.err
+    assert "more runs than the 3 shown; --limit=all" in said.err
     assert main(["runs", f"--limit={count['n']}", f"--database={db.path}"]) == 0
     assert capsys.readouterr().err == ""
 

@@ -19,7 +19,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from experiment import Experiment
+from experiment import WITHOUT_INPUT, Experiment
 
 from campaign import verdict
 from production.model import DEFAULT_QUALITY
@@ -39,18 +39,6 @@ back_off = 0.5
 spacelim = "100%"
 max_attempts = 1000
 max_failures = 1000000"""
-
-RECIPE = """\
-name = "count"
-description = "which attempt wrote it"
-
-[job]
-script = "count.sh"
-arguments = ["{bytes}"]
-
-[output.bytes]
-path = "bytes/v{version}/bytes{run:05d}.txt"
-"""
 
 # Directories, for they are made once or not at all on every filesystem; appending to one file
 # from several hosts is no such thing.  The output is not whole until the last line.
@@ -74,7 +62,7 @@ class Site(Experiment):
             return
         for name in ("bin", "hold", "begun", "twice", "journal", "orders", "said"):
             (self.directory / name).mkdir(parents=True)
-        (self.directory / "count.toml").write_text(RECIPE)
+        (self.directory / "count.toml").write_text(WITHOUT_INPUT)
         (self.directory / "count.sh").write_text(PAYLOAD)
         self.configure(
             environment__variables=f'EXPERIMENT = "{self.directory}"\n',
