@@ -153,7 +153,13 @@ class DatabaseLocked(StoreError):
 
 
 class DatabaseExists(StoreError):
-    """{path} exists already; it was left as it is."""
+    """{path} exists already; it was left as it is. Name another with --database."""
+
+    exit_code = 15
+
+
+class FileExists(StoreError):
+    """{path} exists already; it was left as it is. Name another, or replace it with --force."""
 
     exit_code = 15
 
@@ -369,7 +375,7 @@ class DisplayUnavailable(ProductionError):
 
 
 class RunsFailed(ProductionError):
-    """{count} of this production's runs stand at E: {runs}. See the reasons with: sqlite3
+    """Runs of this production stand at E ({count}): {runs}. See the reasons with: sqlite3
     {database_in_shell} "SELECT run, reason FROM {table} WHERE status='E'"; try them again with:
     production retry --production={type} --version={version}
     --database={database_in_shell}
@@ -379,19 +385,19 @@ class RunsFailed(ProductionError):
 
 
 class SetupDoubtful(ProductionError):
-    """{warnings} warnings: {checks}. What to do is told with each."""
+    """{warnings}: {checks}. What to do is told with each."""
 
     exit_code = 44
 
 
 class SetupBroken(ProductionError):
-    """{errors} errors and {warnings} warnings: {checks}. What to do is told with each."""
+    """{errors} and {warnings}: {checks}. What to do is told with each."""
 
     exit_code = 45
 
 
 class FilesAmiss(ProductionError):
-    """{count} things are not as recorded. Nothing was changed."""
+    """Not as recorded: {what}. Nothing was changed."""
 
     exit_code = 46
 
@@ -447,8 +453,8 @@ class RequestUnheeded(ProductionError):
 
 
 class TooManyFailures(ProductionError):
-    """{what} have failed, the last one run {run}: {reason}. Nothing more was submitted. Mend the
-    cause and start again, or allow more with --max-failures
+    """Too many have failed: {what}, the last one run {run}: {reason}. Nothing more was submitted.
+    Mend the cause and start again, or allow more with --max-failures
     """
 
     exit_code = 42

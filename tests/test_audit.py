@@ -186,7 +186,7 @@ def test_files_that_are_gone_or_other_are_found(
     assert site.audit("--output=quiet") == 46
     said = capsys.readouterr()
     assert said.out == ""
-    assert said.err == "ERROR: 3 things are not as recorded. Nothing was changed.\n"
+    assert said.err == "ERROR: Not as recorded: 3 things. Nothing was changed.\n"
 
 
 def test_a_finished_run_without_an_output_is_found(

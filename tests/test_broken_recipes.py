@@ -154,7 +154,7 @@ MISTAKES = [
     ('"1h4m"', "01:04:00", 37, "'time' must be a number or text in quotes, not a date or time"),
     ('"1h4m"', "-1", 37, "'-1' is not a time"),
     ('"1h4m"', "inf", 37, "'inf' is not a time"),
-    ("2G", "2000", 38, "'memory': '2000' is not an amount of memory: write it with its unit"),
+    ("2G", "2000", 38, "'memory': '2000' is not a size: write it with its unit"),
     ("3 = ", "0 = ", 42, "'0' is not an exit code of a failure"),
     ("3 = ", "three = ", 42, "'three' is not an exit code"),
     ("3 = ", "256 = ", 42, "'256' is not an exit code"),

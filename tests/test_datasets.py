@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import astuple
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,18 +20,12 @@ from hypothesis import strategies as st
 
 from production.errors import ImportRefused, UnknownDataset, UsageError
 from production.store import datasets
-from production.store.datasets import DatasetSummary, Label, parse_runs, read_csv
+from production.store.datasets import DatasetSummary, Label, parse_runs, read_csv, written_runs
 
 RUN_LISTS = PROJECT.parent / "shared" / "data" / "alcap"
 needs_real_lists = pytest.mark.skipif(
     not RUN_LISTS.exists(), reason=f"the real run lists are not there: {RUN_LISTS}"
 )
-
-
-@pytest.fixture
-def books(tmp_path: Path) -> Iterator[Bookkeeping]:
-    with bookkeeping(tmp_path) as books:
-        yield books
 
 
 @pytest.fixture
@@ -228,6 +222,11 @@ def test_any_text_is_a_list_of_runs_or_an_error(text: str) -> None:
 @given(st.sets(st.integers(0, 10**6), min_size=1))
 def test_a_list_of_runs_is_understood(runs: set[int]) -> None:
     assert parse_runs(",".join(map(str, sorted(runs)))) == sorted(runs)
+    assert parse_runs(written_runs(runs)) == sorted(runs)
+
+
+def test_runs_are_written_as_ranges() -> None:
+    assert written_runs([2119, 2092, 2091, 2093, 2101, 2102]) == "2091-2093,2101-2102,2119"
 
 
 # --------------------------------------------------------------------------- recording

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from experiment import Experiment, experiment
+from experiment import TOTAL, Experiment, experiment
 from job_orders import until
 from terminal import Terminal
 
@@ -19,22 +19,6 @@ pytestmark = pytest.mark.slow
 
 RUNS = range(1, 7)
 DAMAGED = 'echo "bank ADC0 is damaged" > "$PM_SPOOL/reason"; exit 4'
-TOTAL = """\
-name = "total"
-description = "how long the outputs of count are"
-base = "count"
-
-[input.bytes]
-from = "base"
-output = "bytes"
-
-[job]
-script = "count.sh"
-arguments = ["{bytes}", "{total}"]
-
-[output.total]
-path = "total/v{version}/total{run:05d}.txt"
-"""
 
 
 @pytest.fixture
@@ -151,7 +135,7 @@ def test_an_onlooker_sees_and_asks_for_the_same(lab: Experiment) -> None:
     terminal.see("nproc is now 3, was 2")
     lab.trouble(2, "")
     choose(terminal, "Retry all failed runs")
-    terminal.see("count_v1: 1 runs will be tried again: [2]")
+    terminal.see("count_v1: 1 run will be tried again: 2")
     assert terminal.end_by("q") == 0
     lab.let_go("payload")
     assert manager.wait() == 0
@@ -221,7 +205,7 @@ def test_a_manager_takes_every_request_of_its_own_menu(lab: Experiment) -> None:
     lab.trouble(1, "")
     show_only(terminal, 1)
     choose(terminal, "Retry run 1")
-    terminal.see("count_v1: 1 runs will be tried again: [1]")
+    terminal.see("count_v1: 1 run will be tried again: 1")
     for entry, question, value, answer in (
         ("Runs to have ready", "nprep: _", "2", "nprep is now 2, was 1"),
         ("Space limit", "spacelim, such as 90%: _", "99%", "spacelim is now 0.99, was 1"),
@@ -239,7 +223,7 @@ def test_a_manager_takes_every_request_of_its_own_menu(lab: Experiment) -> None:
     terminal.see("==> ")
     terminal.press("\x1b", lambda: terminal.shows("? help"))
     choose(terminal, "Stop when the jobs have ended", "Yes")
-    terminal.see("Begins nothing more, and ends when its 1 jobs have ended")
+    terminal.see("Begins nothing more, and ends after its 1 job")
     lab.let_go("payload")
     assert terminal.wait() == 0
     assert lab.statuses() == "NFNNNN"
@@ -304,6 +288,20 @@ def test_where_nothing_can_be_drawn_an_onlooker_prints_once(lab: Experiment, ter
     assert said[0].startswith("COUNT v1 v1 [")
     assert said[1].startswith("N 0  C 0  R 0  F 6  E 0 [=====")
     assert said[2] == "Nobody is at work on it"
+    for which in (["count_v1"], ["--production=count"], ["--production=count", "--version=1"]):
+        assert said_by(lab, *which)[0].startswith("COUNT v1 v1 [")
+
+
+def said_by(lab: Experiment, *arguments: str) -> list[str]:
+    """What ``watch`` prints where there is no terminal, or as what it complains."""
+    command = watch(lab, *arguments)
+    done = subprocess.run(command, env=lab.environment, capture_output=True, text=True, check=False)
+    return (done.stdout or done.stderr).splitlines()
+
+
+def test_an_onlooker_is_told_what_does_not_fit_together(lab: Experiment) -> None:
+    assert "one of the two is enough" in said_by(lab, "count_v1", "--version=1")[0]
+    assert "--version is of a production" in said_by(lab, "--version=1")[0]
 
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")

@@ -101,7 +101,7 @@ def test_quiet_shows_what_is_wrong_and_what_to_do(lab: Laboratory) -> None:
     said = lab.production("doctor", QUICK, "--output=quiet")
     assert said.code == 45
     assert [line[:20].strip() for line in said.out.splitlines()] == ["error   netrc", ""]
-    assert said.err == ("ERROR: 1 errors and 0 warnings: netrc. What to do is told with each.\n")
+    assert said.err == ("ERROR: 1 error and 0 warnings: netrc. What to do is told with each.\n")
 
 
 # ------------------------------------------------------------------------------- the database
@@ -226,7 +226,7 @@ def test_a_dead_manager_that_holds_runs_is_named(lab: Laboratory) -> None:
             """)
     text = doctor(lab).of("managers", "note")
     assert "manager 97 (me on elsewhere) has given no sign of life since 2026-01-01" in text
-    assert "manager 99 (me on here) has ended, and still holds 1 runs" in text
+    assert "manager 99 (me on here) has ended, and still holds 1 run" in text
     assert "manager 98" not in text
 
 

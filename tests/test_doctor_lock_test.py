@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from production.doctor.channels import SilentError
-from production.doctor.findings import Finding, Level, error, note, ok, warning, worst
+from production.doctor.findings import Finding, Level
 from production.doctor.half import Half, Message
 from production.doctor.locktest import LockTest
 
@@ -77,7 +77,7 @@ LIES: dict[str, tuple[Lie, Level, str]] = {
 def test_a_bad_one(tmp_path: Path, name: str) -> None:
     lie, level, words = LIES[name]
     findings = found(tmp_path, Direct(lie))
-    assert worst(findings) is level
+    assert max(f.level for f in findings) is level
     assert any(words in finding.what for finding in findings), findings
 
 
@@ -96,10 +96,3 @@ def test_two_hosts_are_named(tmp_path: Path) -> None:
     other = Direct(said("open", host="node2"))
     (finding,) = found(tmp_path, other, apart=True)
     assert " and node2, none lost" in finding.what
-
-
-def test_the_worst_finding_counts() -> None:
-    assert worst([]) is Level.OK
-    few = [ok("a", "well"), note("b", "well"), warning("c", "hm", "do")]
-    assert worst(few) is Level.WARNING
-    assert worst([*few, error("d", "no", "do"), few[0]]) is Level.ERROR

@@ -92,7 +92,16 @@ def test_json_keeps_numbers_and_what_is_missing(
         },
         {"run": 2, "modules": None, "status": "E", "exit_code": 139, "tree": None},
     ]
-    assert json.loads(exported(books, capsys, "77", "--output=json")) == []
+    books.label([77], "Cu30")  # later than the production was started
+    assert json.loads(exported(books, capsys, "--dataset=Cu30", "--output=json")) == []
+
+
+def test_blanks_between_columns_are_no_matter(
+    books: Bookkeeping, production: Production, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("--columns=run, status", "--sort=status, -run", "--status=N", "--output=csv")
+    assert main(["runs", "3-4", *words, f"--database={books.path}"]) == 0
+    assert capsys.readouterr().out == "run,status\n4,N\n3,N\n"
 
 
 def test_runs_are_chosen_by_number_and_dataset(

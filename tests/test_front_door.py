@@ -141,8 +141,8 @@ def test_the_defaults_of_2014_hold(lab: Laboratory) -> None:
         ("--nproc=ten", "argument --nproc: 'ten' is not a number of jobs from 1 to 100000"),
         ("--nproc=2.5", "argument --nproc: '2.5' is not a number of jobs from 1 to 100000"),
         ("--nprep=-1", "argument --nprep: '-1' is not a number of runs from 0 to 100000"),
-        ("--pause=0", "argument --pause: '0' is not a time in seconds from 0.1 to 3600"),
-        ("--pause=nan", "argument --pause: 'nan' is not a time in seconds from 0.1 to 3600"),
+        ("--pause=0", "argument --pause: '0' is not a time from 0.1 s to 3600 s"),
+        ("--pause=nan", "argument --pause: 'nan' is not a time from 0.1 s to 3600 s"),
         ("--max-attempts=0", "argument --max-attempts: '0' is not a number of attempts from 1"),
         ("--tranche=0", "argument --tranche: '0' is not a tranche from 1 to 1000000"),
         ("--version=v3", "argument --version: 'v3' is not a version number from 0 to 1000000"),
@@ -185,7 +185,12 @@ def test_a_wrong_option_is_refused(lab: Laboratory, given: str, complaint: str) 
             18,
             "There is no alcapana production with version 7. Existing versions: 1",
         ),
-        ([ROOTANA], 18, "No rootana production exists yet. Start the first one with --new=TAG."),
+        (
+            [ROOTANA],
+            18,
+            "No rootana production exists yet, only of alcapana. Start the first one with: "
+            "run_production.py --production=rootana --new=TAG",
+        ),
         (
             [ROOTANA, NEW, "--version=2"],
             18,
@@ -258,7 +263,7 @@ def test_a_derived_type_needs_a_base(tmp_path: Path) -> None:
     assert code == 18
     assert line == (
         "rootana is made from alcapana: No alcapana production exists yet. "
-        "Start the first one with --new=TAG."
+        "Start the first one with: run_production.py --production=alcapana --new=TAG"
     )
 
 
@@ -315,7 +320,7 @@ def test_everything_is_checked_in_a_dry_run_as_well(lab: Laboratory) -> None:
         (["import", "{database}"], 19, "{database}: it is a database of this program, not an old"),
         (["status", "--database=nosuch.db"], 10, "Database nosuch.db does not exist. Create it "),
         (["retry"], 2, "the following arguments are required: --production."),
-        (["retry", ROOTANA], 18, "No rootana production exists yet."),
+        (["retry", ROOTANA], 18, "No rootana production exists yet, only of alcapana."),
         (["retry", ALCAPANA, "--version=3"], 18, "There is no alcapana production with version 3."),
         (["retry", ALCAPANA, "2091-"], 2, "argument RUNS: '2091-' is no list of runs"),
         (["migrate", "--database=nosuch.db"], 10, "Database nosuch.db does not exist. Create it"),

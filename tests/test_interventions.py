@@ -121,12 +121,50 @@ def test_the_command_retries_what_it_is_told(
     command = ["retry", "--production=alcapana", f"--database={books.path}"]
     assert main([*command, "1-3", "--reason=tape"]) == 0
     assert capsys.readouterr().out == (
-        "alcapana_v1: 1 runs will be tried again: [2]\n"
-        "alcapana_v1: these do not stand at E with that reason and stay as they are: [1, 3]\n"
+        "alcapana_v1: 1 run will be tried again: 2\n"
+        "alcapana_v1: these do not stand at E with that reason and stay as they are: 1,3\n"
     )
     assert main([*command, "--dataset=nil"]) == 17
     assert main(command) == 0
-    assert capsys.readouterr().out == "alcapana_v1: 1 runs will be tried again: [1]\n"
+    assert capsys.readouterr().out == "alcapana_v1: 1 run will be tried again: 1\n"
+
+
+def test_runs_outside_of_the_dataset_are_told_so(
+    books: Bookkeeping, store: RunStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fail(store, 1, "crash")
+    fail(store, 5, "crash")
+    which = ["--production=alcapana", "--dataset=Al50", f"--database={books.path}"]
+    assert main(["release", "1", *which]) == 48
+    assert "run 1 is not in alcapana_v1, or not in that dataset\n" in capsys.readouterr().err
+    assert main(["retry", "1,5", *which]) == 0
+    assert capsys.readouterr().out == (
+        "alcapana_v1: 1 run will be tried again: 5\n"
+        "alcapana_v1: these do not stand at E in that dataset and stay as they are: 1\n"
+    )
+
+
+@pytest.mark.parametrize("command", ["retry", "export", "audit", "history"])
+def test_runs_of_which_none_exists_are_a_mistake(
+    books: Bookkeeping, store: RunStore, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    fail(store, 1, "crash")
+    words = [command, "--production=alcapana", f"--database={books.path}"]
+    assert main([*words, "99-100"]) == 18
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("ERROR: Nothing is known of runs 99, 100 in alcapana_v1. See: ")
+    assert main([*words, "1-100"]) == 0  # ranges have gaps
+
+
+def test_history_tells_a_run_that_was_tried_twice_once(
+    books: Bookkeeping, store: RunStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    claim(store, 1)
+    release(books.db, store.production, RunChoice([1]), ME)
+    claim(store, 1)
+    assert main(["history", "1,2", "--output=quiet", f"--database={books.path}"]) == 0
+    assert capsys.readouterr().out == "1\n2\n"
 
 
 def test_finished_runs_need_a_confirmation_and_their_outputs_out_of_the_way(
@@ -145,16 +183,16 @@ def test_finished_runs_need_a_confirmation_and_their_outputs_out_of_the_way(
         assert main([*command, *words]) == 2
     assert main([*command, "3,4", "--status=F", "--again"]) == 48
     said = capsys.readouterr().err
-    assert f"1 outputs of these runs are still there, the first is {path}. " in said
+    assert f"Outputs of these runs are still there (1), the first is {path}. " in said
     assert statuses(books) == "NNFNNN"
     path.unlink()
     assert main([*command, "3,4", "--status=F", "--again"]) == 0
     assert capsys.readouterr().out == (
-        "alcapana_v1: 1 runs will be done again: [3]\n"
-        "alcapana_v1: these do not stand at F and stay as they are: [4]\n"
+        "alcapana_v1: 1 run will be done again: 3\n"
+        "alcapana_v1: these do not stand at F and stay as they are: 4\n"
     )
     assert main([*command, "3,4", "--status=F", "--again"]) == 0
-    assert "0 runs will be done again: []" in capsys.readouterr().out
+    assert "0 runs will be done again\n" in capsys.readouterr().out
     assert statuses(books) == "NNNNNN"
 
 
@@ -234,7 +272,7 @@ def test_the_command_tells_of_each_run(
     assert main([*command, "1,2"]) == 48
     said = capsys.readouterr()
     assert f" was held by manager {store.manager} ({current_user()} on " in said.out
-    assert said.err == ("ERROR: 1 of 2 were not released: run 2 stands at N: nobody holds it\n")
+    assert said.err == ("ERROR: Not released (1 of 2): run 2 stands at N: nobody holds it\n")
     assert main(command) == 2
     claim(store, 2)
     assert main([*command, "2", "--output=quiet"]) == 0

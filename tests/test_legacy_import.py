@@ -9,11 +9,11 @@ import sqlite3
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from bookkeeping import ANY, GOLD, OUTPUTS, PROJECT, Bookkeeping, bookkeeping, finish
+from bookkeeping import ANY, GOLD, OUTPUTS, PROJECT, Bookkeeping, finish
 
 from production.errors import ImportRefused
 from production.model import RunFilter
@@ -71,12 +71,6 @@ class OldDatabase:
             "R15bdatasets", "run INT, dataset TEXT, tranche INT, quality TEXT, geometry TEXT"
         )
         self.table("productions", PRODUCTIONS + ", base INTEGER")
-
-
-@pytest.fixture
-def books(tmp_path: Path) -> Iterator[Bookkeeping]:
-    with bookkeeping(tmp_path) as books:
-        yield books
 
 
 @pytest.fixture
@@ -299,7 +293,7 @@ def test_both_layouts_may_be_in_one_file_or_come_after_each_other(
     later.insert("R15bdatasets", [(9040, "Al100", 1, "gold", "Al100"), (9041, "Al100", 1, *"gA")])
     later.insert("productions", [("alcapana", 4, "R15b_v1", "2016-02-01 00:00:00", None, None)])
     later.table("alcapana_v4", ALCAPANA, [tree_row(9040)])
-    assert taken_over(books, later) == ["datasets: 1 new, 0 changed", "alcapana_v4: 1 runs"]
+    assert taken_over(books, later) == ["datasets: 1 new, 0 changed", "alcapana_v4: 1 run"]
 
 
 def test_the_layout_of_the_wiki_has_no_column_base(books: Bookkeeping, old: OldDatabase) -> None:

@@ -268,7 +268,7 @@ def test_a_full_disk_is_told_once_and_stops_nothing(log: Path) -> None:
     assert inner.told == [("warning", trouble), *(("info", str(number)) for number in range(3))]
     log.unlink()  # there is room again
     file.message("3")
-    what = "3 messages before this are missing here"
+    what = "3 messages before this could not be written"
     assert messages(log) == [what, "3"]
     assert inner.told[4:] == [("info", f"Log file {log} is written again: {what}"), ("info", "3")]
     log.unlink()
@@ -292,7 +292,7 @@ def test_half_a_line_does_not_stay(log: Path, monkeypatch: pytest.MonkeyPatch) -
         full.setattr(os, "write", half)
         file.message("lost")
     file.message("after")
-    assert messages(log) == ["before", "1 messages before this are missing here", "after"]
+    assert messages(log) == ["before", "1 message before this could not be written", "after"]
     assert [level for level, _ in inner.told] == ["info", "warning", "info", "info", "info"]
 
 

@@ -118,7 +118,7 @@ def test_trouble_is_labelled_and_explained(lab: Laboratory) -> None:
     assert f"{failed} (no attempts left)" in said.lines
     assert said.lines[-1] == "Nothing left to do here. alcapana_v1: 2 F, 1 E"
     assert said.err == (
-        "ERROR: 1 of this production's runs stand at E: 2092. See the reasons with: sqlite3 "
+        "ERROR: Runs of this production stand at E (1): 2092. See the reasons with: sqlite3 "
         f"{lab.database} \"SELECT run, reason FROM alcapana_v1 WHERE status='E'\"; try them again "
         f"with: production retry --production=alcapana --version=1 --database={lab.database}\n"
     )
@@ -131,7 +131,7 @@ def test_what_is_said_about_failed_runs_can_be_typed(lab: Laboratory) -> None:
     assert lab.command(*shlex.split(query)).out == "2092|exit code 4\n"
     (lab.home / "repaired").touch()
     assert lab.command(*shlex.split(retry)).out == (
-        "alcapana_v1: 1 runs will be tried again: [2092]\n"
+        "alcapana_v1: 1 run will be tried again: 2092\n"
     )
     assert lab.finish(ALCAPANA).lines[-1] == "Nothing left to do here. alcapana_v1: 3 F"
 
@@ -154,7 +154,7 @@ def test_runs_that_wait_for_their_base_are_mentioned(lab: Laboratory) -> None:
     said = lab.finish(ROOTANA, "--new=rootana_v1")
     assert said.lines[-2:] == [
         "Nothing left to do here. rootana_v1: 1 N, 2 F",
-        "1 runs wait until their base production has finished them",
+        "1 run still to be finished by the base production",
     ]
 
 
@@ -189,7 +189,7 @@ def test_quiet_still_says_what_went_wrong(lab: Laboratory) -> None:
     assert (said.code, said.out) == (40, "")
     warning, error = said.err.splitlines()
     assert STAMP.sub("", warning) == ("WARNING: Failed run: 2092: exit code 4 (no attempts left)")
-    assert error.startswith("ERROR: 1 of this production's runs stand at E: 2092.")
+    assert error.startswith("ERROR: Runs of this production stand at E (1): 2092.")
 
 
 def test_the_log_file_gets_all_messages_as_json_lines(lab: Laboratory) -> None:

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,7 +17,6 @@ from bookkeeping import (
     PROJECT,
     Bookkeeping,
     answer,
-    bookkeeping,
     finish,
     finish_all,
     processes,
@@ -61,12 +59,6 @@ STARTER = """
         production, runs = productions.start(db, new, RunFilter())
         print(production.version, runs, steps)
 """
-
-
-@pytest.fixture
-def books(tmp_path: Path) -> Iterator[Bookkeeping]:
-    with bookkeeping(tmp_path) as books:
-        yield books
 
 
 def tables(books: Bookkeeping) -> list[object]:
@@ -184,6 +176,45 @@ def test_a_derived_production_without_runs_is_not_started(books: Bookkeeping) ->
     assert [p.label for p, _ in productions.list_all(books.db)] == ["alcapana_v1"]
 
 
+# --------------------------------------------------------------------------- where it would begin
+
+
+@pytest.mark.parametrize("derived", [False, True])
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        GOLD,
+        ANY,
+        RunFilter(qualities=("gold", "silver")),
+        RunFilter(datasets=("SiR2", "Al50")),
+        RunFilter(datasets=("Ti50", "SiR2"), qualities=()),
+        RunFilter(tranches=(3, 2)),
+        RunFilter(datasets=("SiR2", "Al50"), tranches=(3, 2), qualities=()),
+        RunFilter(datasets=("Al50",), tranches=(1,)),
+    ],
+    ids=str,
+)
+def test_it_is_known_before_it_is_started_which_run_comes_first(
+    books: Bookkeeping, wanted: RunFilter, derived: bool
+) -> None:
+    books.label([6, 7], "SiR2", tranche=2)
+    books.label([8, 9], "SiR2", tranche=3)
+    books.label([5, 6], "Al50", tranche=2)
+    books.label([4], "Al50", quality="silver")
+    books.label([2], "Ti50", quality=None)
+    books.label([1, 3], "Zn64", tranche=1)
+    base = None
+    if derived:
+        base = books.start(wanted=ANY)
+        finish_all(books.manager(base))
+        with books.db.write() as tx:
+            tx.execute("UPDATE alcapana_v1 SET status = 'N' WHERE run IN (5, 8)")
+            tx.execute("DELETE FROM datasets WHERE run = 9")  # in no dataset any more
+    said = productions.first_run(books.db, base, wanted)
+    claim = books.manager(books.start("rootana", base=base, wanted=wanted)).next_claim(wanted)
+    assert said == (claim.run if claim else None)
+
+
 # --------------------------------------------------------------------------- finding one
 
 
@@ -294,7 +325,7 @@ def test_the_base_is_the_newest_one_unless_a_version_is_named(
         )
         assert done.returncode == 0, done.stderr
     assert "INFO: Starting new production, version 3" in done.stdout
-    assert "2 runs wait until their base production has finished them" in done.stdout
+    assert "2 runs still to be finished by the base production" in done.stdout
     assert books.rows(
         "SELECT version, software, base_type, base FROM productions WHERE type = 'rootana'"
     ) == [

@@ -22,7 +22,7 @@ from production.recipe import (
 from production.recipe.model import FIXED_COLUMNS
 from production.store import views
 from production.templates import parse_path, parse_template
-from production.units import parse_duration, parse_fraction, parse_memory
+from production.units import counted, parse_duration, parse_fraction, parse_memory
 
 PAGE = Path(__file__).parent.parent / "docs" / "recipes.md"
 
@@ -227,6 +227,14 @@ def test_braces_are_written_twice() -> None:
 
 def test_values_are_put_in_as_they_are() -> None:
     assert parse_template("{raw}", ("raw",)).expand({"raw": "/a{run}/%05d"}) == "/a{run}/%05d"
+
+
+@pytest.mark.parametrize(
+    ("number", "words"), [(0, "0 runs left"), (1, "1 run left"), (2, "2 runs left")]
+)
+def test_counts_in_words(number: int, words: str) -> None:
+    assert counted(number, "run left", "runs left") == words
+    assert f"{counted(number, 'run')} left" == words
 
 
 @pytest.mark.parametrize(

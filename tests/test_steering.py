@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
 import pytest
-from bookkeeping import Bookkeeping, bookkeeping
+from bookkeeping import Bookkeeping
 from desks import Office, end_well, wait
 
 from production.cli import main
@@ -29,12 +29,6 @@ from production.store.requests import Answer
 T = TypeVar("T")
 RUNS = range(1, 21)
 LONGEST = 60.0  # seconds; only for the day on which something does not happen
-
-
-@pytest.fixture
-def books(tmp_path: Path) -> Iterator[Bookkeeping]:
-    with bookkeeping(tmp_path) as books:
-        yield books
 
 
 @pytest.fixture
@@ -113,7 +107,8 @@ def beside(office: Office, story: Callable[[Colleague], None]) -> None:
 def test_a_pause_and_its_end(office: Office) -> None:
     def story(colleague: Colleague) -> None:
         colleague.until_submitted(3)
-        assert colleague.ask("pause") == Answer(True, "Paused: nothing new is begun; 3 jobs go on")
+        what = "Paused: nothing new is begun; 3 jobs left running"
+        assert colleague.ask("pause") == Answer(True, what)
         colleague.let_all_end()
         books = colleague.db
         colleague.until(lambda: books.rows("SELECT 1 FROM run WHERE status = 'F' LIMIT 1 OFFSET 2"))
@@ -175,7 +170,7 @@ def test_another_queue_for_waiting_and_future_jobs(office: Office) -> None:
     def story(colleague: Colleague) -> None:
         colleague.until_submitted(3)
         said = colleague.ask("queue", "long")
-        what = "3 of 3 jobs wait in queue long now; new jobs go there as well"
+        what = "Waiting in queue long now: 3 of 3 jobs; new jobs go there as well"
         assert said == Answer(True, what)
         colleague.let_all_end()
 
@@ -191,7 +186,7 @@ def test_jobs_that_run_cannot_be_moved_and_that_is_said(office: Office) -> None:
     def story(colleague: Colleague) -> None:
         colleague.until_submitted(3)
         said = colleague.ask("queue", "long")
-        assert said.text.startswith("0 of 3 jobs wait in queue long now")
+        assert said.text.startswith("Waiting in queue long now: 0 of 3 jobs")
         colleague.let_all_end()
 
     beside(office, story)
@@ -201,7 +196,7 @@ def test_a_manager_that_is_to_stop_ends_with_its_last_job(office: Office) -> Non
     def story(colleague: Colleague) -> None:
         colleague.until_submitted(3)
         said = colleague.ask("stop")
-        what = "Begins nothing more, and ends when its 3 jobs have ended"
+        what = "Begins nothing more, and ends after its 3 jobs"
         assert said == Answer(True, what)
         assert not colleague.ask("resume").done
         colleague.let_all_end()

@@ -43,7 +43,7 @@ def test_a_manager_is_paused_changed_and_stopped(lab: Experiment) -> None:
     manager.until(lambda: len(lab.ledger("begin")) == 2, "the second job")
     code, said = ask(lab, "pause")
     assert code == 0
-    assert "Paused: nothing new is begun; 2 jobs go on" in said
+    assert "Paused: nothing new is begun; 2 jobs left running" in said
     code, said = ask(lab, "set", "nproc=3", "nprep=0", "--output=json")
     assert code == 0
     answers = [(row["done"], row["answer"]) for row in json.loads(said)]
@@ -51,13 +51,13 @@ def test_a_manager_is_paused_changed_and_stopped(lab: Experiment) -> None:
     code, said = ask(lab, "queue", "long")
     assert code == 43
     assert "has no queue for jobs to be sent with. Nothing was changed" in said
-    assert "ERROR: 1 of 1 requests were not done." in said
+    assert "ERROR: Not done: 1 of 1 request." in said
     code, said = ask(lab, "resume", "--everybody")
     assert (code, said.count("Resumed")) == (0, 1)
     manager.until(lambda: len(lab.ledger("begin")) == 3, "the third job")
     code, said = ask(lab, "stop")
     assert code == 0
-    assert "ends when its 3 jobs have ended" in said
+    assert "ends after its 3 jobs" in said
     lab.let_go("payload")
     assert manager.wait() == 0
     assert "Ended: stopped by user " in manager.said
@@ -87,7 +87,7 @@ def test_a_manager_that_does_not_answer(lab: Experiment) -> None:
     code, said = ask(lab, "stop", "--wait=0.5")
     assert code == 43
     assert "no answer yet" in said
-    assert "1 have not been answered yet and may still be" in said
+    assert "not answered yet, and may still be done: 1." in said
 
 
 def test_a_broken_program_does_not_burn_through_all_runs(lab: Experiment) -> None:
@@ -95,7 +95,7 @@ def test_a_broken_program_does_not_burn_through_all_runs(lab: Experiment) -> Non
         lab.trouble(run, "exit 3\n")
     manager = lab.start("--nproc=2", "--max-failures=4")
     assert manager.wait() == 42
-    assert "4 jobs in a row have failed, the last one run " in manager.said
+    assert "Too many have failed: 4 jobs in a row, the last one run " in manager.said
     assert len(lab.ledger("begin")) <= 4 + 2
     lab.check_nothing_under_way()
     assert manager.said.count("ERROR: ") == 1
@@ -137,7 +137,7 @@ def test_a_manager_leaves_its_jobs_to_the_next_one(lab: Experiment) -> None:
     manager.until_it_says("... Success! (run 3)")
     code, said = ask(lab, "leave")
     assert code == 0
-    assert "Ends; its 2 jobs go on, and the next manager takes them over" in said
+    assert "Ends, and leaves 2 jobs to the next manager" in said
     assert manager.wait() == 0
     assert "Jobs of runs [1, 2] go on" in manager.said
     assert lab.statuses() == "RRNNNNNN"

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from bookkeeping import Bookkeeping, bookkeeping
+from bookkeeping import Bookkeeping
 from desks import Office, end_badly, end_well
 
 from production.batch.base import Answer
@@ -20,12 +19,6 @@ from production.model import JobOrder, JobState
 from production.units import parse_failures, parse_rate
 
 RUNS = range(1, 41)
-
-
-@pytest.fixture
-def books(tmp_path: Path) -> Iterator[Bookkeeping]:
-    with bookkeeping(tmp_path) as books:
-        yield books
 
 
 def office(books: Bookkeeping, directory: Path, **settings: object) -> Office:
@@ -44,7 +37,7 @@ def test_many_failures_in_a_row_end_submission(books: Bookkeeping, tmp_path: Pat
     trouble = broken.desk.trouble
     assert isinstance(trouble, TooManyFailures)
     assert trouble.exit_code == 42
-    assert "5 jobs in a row have failed, the last one run " in str(trouble)
+    assert "Too many have failed: 5 jobs in a row, the last one run " in str(trouble)
     assert "it is broken" in str(trouble)
     failed = books.cell("SELECT count(*) FROM attempt WHERE outcome = 'failed'")
     assert 5 <= failed <= 5 + 3  # those that had been submitted

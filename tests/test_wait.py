@@ -107,7 +107,18 @@ def test_reached(books: Bookkeeping, capsys: pytest.CaptureFixture[str]) -> None
     run_job(store, last)
     store.apply([failed(last, max_attempts=1)])
     assert wait(books) == REACHED
-    assert capsys.readouterr().out == "alcapana_v1: done; 1 E, 3 F\n"
+    assert capsys.readouterr().out == "alcapana_v1: done; 3 F, 1 E\n"
+
+
+def test_times_are_written_in_every_form(books: Bookkeeping) -> None:
+    """``0`` looks once; ``10m`` is as good as 600."""
+    books_production(books)
+    assert wait(books, "--timeout=0") == IN_TIME
+    assert wait(books, "--timeout=0", "--pause=1m") == IN_TIME
+    assert wait(books, "--timeout=0", "--pause=.5") == IN_TIME
+    for wrong in ("--pause=2h", "--pause=0", "--timeout=-1", "--timeout=inf", "--timeout=soon"):
+        assert wait(books, wrong) == 2
+    assert main(["vacuum", "--wait=0", f"--database={books.path}"]) == 0
 
 
 def test_in_vain(books: Bookkeeping, capsys: pytest.CaptureFixture[str]) -> None:

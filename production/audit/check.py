@@ -30,12 +30,11 @@ class Found:
 
 @dataclass(frozen=True)
 class _Listing:
-    """A directory: the names in it, and those that no output has claimed yet."""
+    """A directory and what lies in it."""
 
     production: str  # whose outputs or logs brought us here
     directory: str  # as recorded
-    names: frozenset[str]
-    left: set[str]
+    names: dict[str, bool]  # whether an output has claimed it
     trouble: str  # why it cannot be listed
 
 
@@ -64,7 +63,9 @@ class Audit:
         for output in run.outputs:
             self.outputs += 1
             directory, name = os.path.split(output.path)
-            self.expect(production, directory).left.discard(name)
+            listing = self.expect(production, directory)
+            if name in listing.names:
+                listing.names[name] = True
             if trouble := look(output, self.content, self.progress):
                 yield found(trouble, output.path)
         for name in sorted({*names} - {output.name for output in run.outputs}):
@@ -96,7 +97,7 @@ class Audit:
             if listing.trouble:
                 detail = f"what lies there cannot be listed: {listing.trouble}"
                 yield Found(Finding.UNSEEN, listing.production, None, where, detail)
-            for name in sorted(listing.left):
+            for name in sorted(name for name, claimed in listing.names.items() if not claimed):
                 yield Found(Finding.STRAY, listing.production, None, where / name, "")
 
     def _listing(self, production: str, directory: str) -> _Listing:
@@ -110,13 +111,13 @@ class Audit:
 
 
 def _list(production: str, directory: str) -> _Listing:
-    files: list[str] = []
+    names: dict[str, bool] = {}
     trouble = ""
     try:
         with os.scandir(directory) as entries:
-            files = [entry.name for entry in entries if not entry.is_dir(follow_symlinks=False)]
+            names = {e.name: False for e in entries if not e.is_dir(follow_symlinks=False)}
     except (FileNotFoundError, NotADirectoryError):
         pass
     except OSError as error:
         trouble = error.strerror or str(error)
-    return _Listing(production, directory, frozenset(files), set(files), trouble)
+    return _Listing(production, directory, names, trouble)

@@ -15,6 +15,7 @@ from production.cli.choosing import open_choice
 from production.cli.output import add_table_output, show
 from production.cli.parser import add_config, add_database, add_production, add_runs
 from production.errors import FilesAmiss
+from production.units import counted
 
 if TYPE_CHECKING:
     from production.audit.check import Audit, Found
@@ -44,10 +45,12 @@ def run(options: argparse.Namespace) -> int:
     from production.audit.check import Audit
     from production.manager.leftovers import of_all
     from production.store import recorded
+    from production.store.choice import check_there
     from production.view.progress import Progress
 
     data = configuration.load(options.config, options.database).data.resolve()
     with open_choice(options) as (db, productions, chosen):
+        check_there(db, chosen, productions)
         total = 0
         if options.checksums:
             total = sum(recorded.bytes_with_checksum(db, p, chosen) for p in productions)
@@ -58,7 +61,7 @@ def run(options: argparse.Namespace) -> int:
             found += _strays(db, audit, of_all(db, productions, data))
     _show(found, audit, options)
     if found:
-        raise FilesAmiss(count=len(found))
+        raise FilesAmiss(what=counted(len(found), "thing"))
     return 0
 
 
@@ -115,4 +118,5 @@ def _show(found: Sequence[Found], audit: Audit, options: argparse.Namespace) -> 
         show(headers, rows, options.output)
     if options.output == "table":
         how = "with their content" if options.checksums else "by their size"
-        print(f"{audit.runs} finished runs, {audit.outputs} outputs checked {how}")
+        runs = counted(audit.runs, "finished run")
+        print(f"{runs}, {counted(audit.outputs, 'output')} checked {how}")

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 from production.cli.choosing import open_choice
 from production.cli.output import add_table_output, show
-from production.cli.parser import add_config, add_database, add_production, converter
+from production.cli.parser import add_config, add_database, add_production, time_option
 from production.errors import SpoolTrouble
-from production.units import parse_duration
+from production.units import counted
 
 if TYPE_CHECKING:
     from production.manager.leftovers import Leftover
@@ -32,7 +32,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--watch",
         metavar="TIME",
-        type=converter(parse_duration),
+        type=time_option(),
         default=0.0,
         help="Watch managers on other hosts so long for signs of life, such as 11m. (Default: "
         "look once)",
@@ -125,4 +125,5 @@ def _show(
         removed = [left for left in found if left not in troubles]
         total = sum(left.size for left in removed)
         verb = "would be freed" if options.dry_run else "freed"
-        print(f"{len(removed)} leftovers, {total} bytes ({total / 1e6:.1f} MB) {verb}")
+        files, size = counted(len(removed), "leftover"), counted(total, "byte")
+        print(f"{files}, {size} ({total / 1e6:.1f} MB) {verb}")

@@ -18,7 +18,7 @@ from production.cli.parser import (
     add_database,
     add_production,
     expanded,
-    number,
+    run_number,
 )
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "run",
         metavar="RUN",
         nargs="?",
-        type=number(int, "a run number", 0, 10**18),
+        type=run_number,
         help="Why not this run? (Default: the production as a whole)",
     )
     add_production(parser)

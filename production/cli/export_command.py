@@ -42,11 +42,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Do it."""
     from production.store import export
+    from production.store.choice import check_there
     from production.store.newfile import new_file
 
     wanted = [name.strip() for name in options.columns.split(",")] if options.columns else []
     write = {"csv": _write_csv, "json": _write_json}[options.output]
     with open_one(options) as (db, production, chosen):
+        check_there(db, chosen, [production])
         names = export.columns(db, production, wanted)
         rows = export.rows(db, production, chosen, names)
         if options.file is None:

@@ -30,6 +30,9 @@ def run(options: argparse.Namespace) -> int:
     check_named(options)
     with open_choice(options) as (db, among, chosen):
         found = history.attempts(db, chosen, among)
+    if options.output == "quiet":  # once each, however often it was tried
+        print(*dict.fromkeys(tried.run for tried in found), sep="\n")
+        return 0
     headers = [field.name for field in fields(history.Tried)]
     shown = dict.fromkeys(("claimed", "start", "stop"), to_the_second)
     show(headers, [astuple(tried) for tried in found], options.output, shown)

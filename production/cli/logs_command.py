@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -14,7 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from production.cli.choosing import open_one
-from production.cli.parser import add_database, add_production, number
+from production.cli.parser import (
+    DATABASE,
+    add_database,
+    add_production,
+    expanded,
+    number,
+    run_number,
+)
 from production.errors import NotRecorded
 
 if TYPE_CHECKING:
@@ -30,9 +38,7 @@ STREAMS = {"out": ("olog",), "err": ("elog",), "both": ("olog", "elog")}
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument(
-        "run", metavar="RUN", type=number(int, "a run number", 0, 10**18), help="whose logs"
-    )
+    parser.add_argument("run", metavar="RUN", type=run_number, help="whose logs")
     add_production(parser)
     parser.add_argument(
         "--attempt",
@@ -70,13 +76,21 @@ def run(options: argparse.Namespace) -> int:
         if found.attempt is None:
             raise NotRecorded(
                 what=f"Run {found.run} of {production.label} was never tried. See: production "
-                f"explain {found.run} --production={production.type}"
+                f"explain {found.run} {_which(production, options)}"
             )
         if options.follow and found.lasts:
             _follow(db, production, found, options)
         else:
             _print(production, found, options)
     return 0
+
+
+def _which(production: Production, options: argparse.Namespace) -> str:
+    """The options for another command about the same production."""
+    database = ""
+    if options.database != expanded(DATABASE):
+        database = f" --database={shlex.quote(str(options.database))}"
+    return f"--production={production.type} --version={production.version}{database}"
 
 
 def _print(production: Production, found: Logged, options: argparse.Namespace) -> None:
@@ -88,7 +102,8 @@ def _print(production: Production, found: Logged, options: argparse.Namespace) -
         what = f"they are not there: {names}" if names else "no job was prepared for it yet"
         raise NotRecorded(
             what=f"There are no logs of attempt {found.attempt} of run {found.run} of "
-            f"{production.label}: {what}. See: production history {found.run}"
+            f"{production.label}: {what}. See: production history {found.run} "
+            f"{_which(production, options)}"
         )
     _emit(there, len(files) > 1, None)
     for file in files:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
 from production.errors import UsageError
+from production.units import parse_duration
 
 T = TypeVar("T")
 DATABASE = "~/data/production.db"
@@ -59,15 +61,18 @@ def add_database(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_production(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
-    """The options that name a production."""
+def add_production(
+    parser: argparse.ArgumentParser, *, required: bool = True, one: bool | None = None
+) -> None:
+    """The options that name a production; ``one``: no more than one, as where it is required."""
+    one = required if one is None else one
     parser.add_argument(
         "--production",
         metavar="PROD_TYPE",
         required=required,
-        help="The production type." if required else "Only productions of this type.",
+        help="The production type." if one else "Only productions of this type.",
     )
-    newest = "(Default: the highest of that type)" if required else "(Default: all)"
+    newest = "(Default: the highest of that type)" if one else "(Default: all)"
     parser.add_argument(
         "--version",
         metavar="#",
@@ -163,3 +168,22 @@ def number(
         return value
 
     return converter(parse)
+
+
+def time_option(low: float = 0, high: float = math.inf) -> Callable[[str], float]:
+    """Seconds in ``5``, ``0`` or what ``parse_duration`` takes, within limits."""
+
+    def parse(text: str) -> float:
+        try:
+            seconds = float(text)
+        except ValueError:
+            seconds = parse_duration(text)
+        if not low <= seconds <= high or math.isinf(seconds):
+            most = f" to {high:g} s" if high < math.inf else " on"
+            raise ValueError(f"'{text}' is not a time from {low:g} s{most}")
+        return seconds
+
+    return converter(parse)
+
+
+run_number = number(int, "a run number", 0, 10**18)  # SQLite's integers end a little above

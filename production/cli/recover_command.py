@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING
 
 from production.cli.choosing import open_choice
 from production.cli.output import add_table_output, show
-from production.cli.parser import add_database, add_production, converter, number
+from production.cli.parser import add_database, add_production, number, time_option
 from production.errors import UsageError
-from production.units import parse_duration
 
 if TYPE_CHECKING:
     from production.model import Orphan
@@ -35,7 +34,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--watch",
         metavar="TIME",
-        type=converter(parse_duration),
+        type=time_option(),
         default=0.0,
         help="Watch so long for signs of life, such as 11m. (Default: look once)",
     )

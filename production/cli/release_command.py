@@ -34,5 +34,5 @@ def run(options: argparse.Namespace) -> int:
         show(["run", "released", "why"], rows, options.output)
     if refused := [answer for answer in asked if not answer.released]:
         first = f"run {refused[0].run} {refused[0].why}"
-        raise ChangeRefused(what=f"{len(refused)} of {len(asked)} were not released: {first}")
+        raise ChangeRefused(what=f"Not released ({len(refused)} of {len(asked)}): {first}")
     return 0

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from production.cli.choosing import open_one
 from production.cli.parser import add_database, add_production, add_runs, word
 from production.errors import ChangeRefused, UsageError
+from production.units import counted
 
 if TYPE_CHECKING:
     from production.model import Production
@@ -46,7 +47,8 @@ def run(options: argparse.Namespace) -> int:
     """Do it."""
     from production.model import Status
     from production.store import interventions
-    from production.store.choice import RunChoice
+    from production.store.choice import RunChoice, check_there
+    from production.store.datasets import written_runs
 
     status, reason = Status(options.status), options.reason or ""
     if status is Status.FINISHED and not (options.again and (options.runs or options.dataset)):
@@ -56,17 +58,25 @@ def run(options: argparse.Namespace) -> int:
         )
     if options.again and status is not Status.FINISHED:
         raise UsageError(text="--again is for finished runs: --status=F")
+    runs: list[int] = []
     with open_one(options, write=True) as (db, production, chosen):
+        check_there(db, chosen, [production])
         if status is Status.FINISHED:
             runs = interventions.standing_at(db, production, chosen, status, reason)
             _check_no_outputs(db, production, runs)
-            chosen = RunChoice(runs) if runs else chosen
-        sent_back = interventions.retry(db, production, chosen, status, reason)
+            chosen = RunChoice(runs)  # those that were looked at, whatever is finished meanwhile
+        if status is Status.ERROR or runs:
+            runs = interventions.retry(db, production, chosen, status, reason)
     again = "tried" if status is Status.ERROR else "done"
-    print(f"{production.label}: {len(sent_back)} runs will be {again} again: {sent_back}")
-    if others := sorted(set(options.runs) - set(sent_back)):
-        where = f"at {status}{' with that reason' if reason else ''}"
-        print(f"{production.label}: these do not stand {where} and stay as they are: {others}")
+    named = f": {written_runs(runs)}" if runs else ""
+    print(f"{production.label}: {counted(len(runs), 'run')} will be {again} again{named}")
+    if others := set(options.runs) - set(runs):
+        where = f"at {status}{' in that dataset' if options.dataset else ''}"
+        because = " with that reason" if reason else ""
+        print(
+            f"{production.label}: these do not stand {where}{because} and stay as they are: "
+            f"{written_runs(others)}"
+        )
     return 0
 
 
@@ -85,7 +95,7 @@ def _check_no_outputs(db: Database, production: Production, runs: list[int]) -> 
     ]
     if there:
         raise ChangeRefused(
-            what=f"{len(there)} outputs of these runs are still there, the first is {there[0]}. "
+            what=f"Outputs of these runs are still there ({len(there)}), the first is {there[0]}. "
             "No job overwrites an output: move them away or remove them, then try again. Nothing "
             "was changed"
         )

@@ -17,11 +17,21 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from production.begin import end_by_exception
-from production.cli.parser import add_database, add_output, converter, number, path, word
+from production.cli.parser import (
+    add_config,
+    add_database,
+    add_output,
+    converter,
+    number,
+    path,
+    time_option,
+    word,
+)
 from production.errors import DisplayUnavailable, ProductionError, RunsFailed, UsageError
 from production.model import DEFAULT_QUALITY, Status
+from production.signals import end_by_exception
 from production.units import (
+    counted,
     parse_duration,
     parse_failures,
     parse_fraction,
@@ -68,7 +78,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--pause",
         metavar="#",
-        type=number(float, "a time in seconds", 0.1, 3600),
+        type=time_option(0.1, 3600),
         help="Wait # seconds between the event loop's checks for finished jobs. (Default: 5)",
     )
     parser.add_argument(
@@ -98,7 +108,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--rate-limit",
-        metavar="BYTES",
+        metavar="SIZE",
         type=converter(parse_memory),
         help="Download at most so many bytes a second in all, such as 50M. (Default: no limit)",
     )
@@ -180,12 +190,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="Without a sign of life for so long, this manager counts as dead and its runs are "
         "taken over: 10m. (Default: 10m)",
     )
-    parser.add_argument(
-        "--config",
-        metavar="FILE",
-        type=path,
-        help="The configuration. (Default: production.toml beside the database)",
-    )
+    add_config(parser)
     parser.add_argument(
         "--dry-run",
         action="store_true",
@@ -382,7 +387,7 @@ def _report(desk: Desk) -> None:
     if desk.closing:
         return
     if waiting := desk.store.waiting_for_base():
-        what = f"{waiting} runs wait until their base production has finished them"
+        what = f"{counted(waiting, 'run')} still to be finished by the base production"
         desk.say(what, level="report")
     if counts.get(Status.NEW, 0) > waiting:
         what = "The runs at N are outside of the chosen datasets, tranches and qualities"

@@ -72,7 +72,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sort",
         metavar="NAMES",
-        type=lambda text: tuple(text.split(",")),
+        type=_names,
         default=(),
         help="Columns to sort by, such as -cpu_seconds,run; - for the largest first. "
         "(Default: what goes on first)",
@@ -111,17 +111,23 @@ def run(options: argparse.Namespace) -> int:
         found = runs.find(db, query)
     show(query.columns, found.rows, options.output, _shown())
     if found.more:
-        print(f"There are more than these {limit} runs; --limit={ALL} shows all", file=sys.stderr)
+        print(
+            f"There are more runs than the {limit} shown; --limit={ALL} shows all", file=sys.stderr
+        )
     return 0
 
 
 def _columns(text: str) -> tuple[str, ...]:
     from production.store.reports.runs import COLUMNS
 
-    names = tuple(COLUMNS) if text == ALL else tuple(text.split(","))
+    names = tuple(COLUMNS) if text == ALL else _names(text)
     if len(set(names)) < len(names):
         raise UsageError(text="a column stands there twice")
     return names
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(","))
 
 
 def _limit(text: str) -> int | str:

@@ -47,6 +47,7 @@ from production.staging.places import Places, open_places
 from production.store import datasets, productions
 from production.store.connection import Database, utc_now
 from production.store.runs import RunStore
+from production.units import counted
 from production.view.base import View
 
 CALIBRATION = "~/data/calibration.db"
@@ -72,7 +73,7 @@ class Session:
         if production is None:
             production, runs = productions.start(self.db, self._new(), self.settings.filter)
             view.message(f"INFO: Starting new production, version {production.version}")
-            view.message(f"INFO: {runs} runs, software tag {production.software}")
+            view.message(f"INFO: {counted(runs, 'run')}, software tag {production.software}")
         else:
             newest = "Most recent production version" if self.options.version is None else "Version"
             view.message(f"INFO: {newest} {production.version}")

@@ -12,8 +12,16 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from production.cli.choosing import open_one
-from production.cli.parser import add_database, add_output, add_production, number, word
+from production.cli.parser import (
+    add_database,
+    add_output,
+    add_production,
+    number,
+    time_option,
+    word,
+)
 from production.errors import RequestUnheeded, UsageError
+from production.units import counted
 
 if TYPE_CHECKING:
     from production.model import Production
@@ -51,7 +59,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--wait",
         metavar="#",
-        type=number(float, "a time in seconds", 0, 86400),
+        type=time_option(0, 86400),
         default=60.0,
         help="Wait # seconds for answers. (Default: 60)",
     )
@@ -82,8 +90,8 @@ def run(options: argparse.Namespace) -> int:
     unheeded = [asked[id_] for id_ in asked if id_ not in answers or not answers[id_].done]
     if unheeded:
         silent = len(asked) - len(answers)
-        what = f"{len(unheeded)} of {len(asked)} requests were not done"
-        later = f"; {silent} have not been answered yet and may still be" if silent else ""
+        what = f"Not done: {len(unheeded)} of {counted(len(asked), 'request')}"
+        later = f"; not answered yet, and may still be done: {silent}" if silent else ""
         raise RequestUnheeded(what=f"{what}{later}.")
     return 0
 
@@ -114,8 +122,8 @@ def _chosen(
     else:
         chosen = [worker for worker in at_work if worker.user == user]
     if not chosen:
-        others = ", ".join(f"{w.id} ({w.place})" for w in at_work)
-        hint = f" At work are managers {others}: see --manager and --everybody." if others else ""
+        others = ", ".join(f"manager {w.id} ({w.place})" for w in at_work)
+        hint = f" At work: {others}: see --manager and --everybody." if others else ""
         whose = "" if options.everybody or options.manager else "of yours "
         raise RequestUnheeded(
             what=f"No such manager {whose}is at work on {production.label}.{hint}"

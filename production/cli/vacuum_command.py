@@ -8,8 +8,7 @@ from __future__ import annotations
 import argparse
 
 from production.cli.choosing import open_to_write
-from production.cli.parser import add_database, converter
-from production.units import parse_duration
+from production.cli.parser import add_database, time_option
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,7 +16,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--wait",
         metavar="TIME",
-        type=converter(parse_duration),
+        type=time_option(),
         default=600.0,
         help="Wait so long for the lock, such as 90 (seconds) or 10m. (Default: 10m)",
     )

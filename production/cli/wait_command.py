@@ -11,10 +11,10 @@ import time
 from typing import TYPE_CHECKING
 
 from production.cli.choosing import open_one
-from production.cli.parser import add_database, add_production, converter, number
+from production.cli.parser import add_database, add_production, converter, time_option
 from production.errors import WaitedInVain, WaitedTooLong
+from production.model import Status
 from production.store.reports.until import parse_condition
-from production.units import parse_duration
 from production.view.stamp import stamped
 
 if TYPE_CHECKING:
@@ -36,13 +36,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--timeout",
         metavar="TIME",
-        type=converter(parse_duration),
+        type=time_option(),
         help="Give up after so long, such as 90 (seconds) or 2h. (Default: never)",
     )
     parser.add_argument(
         "--pause",
         metavar="#",
-        type=number(float, "a number of seconds", 0.05, 3600),
+        type=time_option(0.05, 3600),
         default=5.0,
         help="Look every # seconds. (Default: 5)",
     )
@@ -85,4 +85,4 @@ def run(options: argparse.Namespace) -> int:
 
 def _counts(standing: Standing) -> str:
     """``2 N, 67 F``."""
-    return ", ".join(f"{count} {status}" for status, count in sorted(standing.counts.items()))
+    return ", ".join(f"{standing.counts[s]} {s}" for s in Status if s in standing.counts)

@@ -27,6 +27,7 @@ from production.store.connection import (
     patiently,
     raw_connect,
 )
+from production.units import counted
 
 _OLDEST = (3, 35, 0)  # RETURNING; sqlite.org/lang_returning.html
 _LONGEST_CHECK = 20.0  # seconds; meanwhile nobody else can write
@@ -201,11 +202,11 @@ def _holders(connection: sqlite3.Connection, path: Path) -> Iterator[Finding]:
         else:
             continue
         dead += 1
-        what = f"{who} {why}, and still holds {row['runs']} runs"
+        what = f"{who} {why}, and still holds {counted(row['runs'], 'run')}"
         remedy = "The next manager of that production takes them over; or: production recover"
         yield note("managers", what, f"{remedy} --database={quote(str(path))}")
     if not dead:
-        yield ok("managers", f"{len(rows)} managers hold runs, none of them is dead")
+        yield ok("managers", f"{counted(len(rows), 'manager')} with runs, none of them dead")
 
 
 def _seconds_since(text: str | None) -> float | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -47,8 +46,3 @@ def warning(check: str, what: str, remedy: str) -> Finding:
 def error(check: str, what: str, remedy: str) -> Finding:
     """Does not work, or loses data."""
     return Finding(check, Level.ERROR, what, remedy)
-
-
-def worst(findings: Iterable[Finding]) -> Level:
-    """The level of the worst finding."""
-    return max((finding.level for finding in findings), default=Level.OK)

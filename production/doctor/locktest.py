@@ -14,6 +14,7 @@ from pathlib import Path
 from production.doctor.channels import Channel, SilentError
 from production.doctor.findings import Finding, error, note, ok, warning
 from production.doctor.half import PATIENCE, Message
+from production.units import counted
 
 _ANSWER = 30.0  # seconds that an answer may take which needs no lock
 _ROUNDS = 5  # how often each tells the other what it has written
@@ -99,18 +100,18 @@ class LockTest:
         for half in (self.one, self.two):
             half.send({"do": "count", "seconds": self.seconds})
         answers = [_answer(half, self.seconds + PATIENCE) for half in (self.one, self.two)]
-        counted = sum(answer["counted"] for answer in answers)
+        updates = sum(answer["counted"] for answer in answers)
         reads = [self._ask(half, "read") for half in (self.one, self.two)]
-        lost = counted - (min(read["n"] for read in reads) - before)
+        lost = updates - (min(read["n"] for read in reads) - before)
         damage = next((read["verdict"] for read in reads if read["verdict"] != "ok"), "")
         if damage:
             yield error(self.check, f"{who} damaged the scratch database: {damage}", _MOVE)
         if lost > 0 or any(answer["went_back"] for answer in answers):
-            what = f"{max(lost, 0)} of {counted} updates of {who} got lost"
+            what = f"{max(lost, 0)} of {counted(updates, 'update')} of {who} got lost"
             yield error(self.check, what, _MOVE)
         elif not damage:
-            rate = counted / self.seconds
-            yield ok(self.check, f"{counted} updates of {who}, none lost ({rate:.0f} a second)")
+            what = f"{counted(updates, 'update')} of {who}, none lost"
+            yield ok(self.check, f"{what} ({updates / self.seconds:.0f} a second)")
         longest = max(answer["longest"] for answer in answers)
         if longest > _LONG_WAIT:
             remedy = "Managers wait as long for the lock: use few, or a faster filesystem"

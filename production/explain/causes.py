@@ -21,6 +21,7 @@ from production.explain.taken import (
 from production.model import JobState, Status
 from production.store.reports.facts import MOST, Asked, Group, Label
 from production.store.reports.standing import Worker
+from production.units import counted
 from production.view.tables import duration, to_the_second
 
 # What can be found, in the order in which it is told.  The names stay as they are.
@@ -85,7 +86,7 @@ def _done(facts: Facts) -> Iterator[Finding]:
         return
     since = standing.production.stop
     when = f" since {to_the_second(since)}" if since else ""
-    yield Finding("finished", f"All {standing.total} runs are finished{when}")
+    yield Finding("finished", f"All is finished{when}: {_runs(standing.total)}")
 
 
 def _at_error(facts: Facts) -> Iterator[Finding]:
@@ -125,7 +126,7 @@ def of_worker(facts: Facts, worker: Worker) -> Iterator[Finding]:
     """What is wrong with one that has not said that it ended."""
     claims, held = facts.held_by(worker)
     name = name_of(worker)
-    holds = f"It holds {_count(claims, 'claim')} and {_count(held, 'job')}"
+    holds = f"It holds {counted(claims, 'claim')} and {counted(held, 'job')}"
     silent = duration(worker.silence) if worker.silence < _EVER else "ever"
     if worker.at_work and worker.silence > worker.lease:
         yield Finding(
@@ -230,7 +231,7 @@ def jobs(facts: Facts) -> Iterator[Finding]:
         patience = duration(around.defaults.hold_timeout)
         yield Finding(
             "held_jobs",
-            f"Held by the batch system: {_count(len(held), 'job')}{why}",
+            f"Held by the batch system: {counted(len(held), 'job')}{why}",
             "Release them there (qrls, scontrol release, bresume, condor_release); otherwise "
             f"managers cancel them after {patience}, and their runs are tried again",
         )
@@ -239,17 +240,17 @@ def jobs(facts: Facts) -> Iterator[Finding]:
         moved = f"; as users have asked, in queue {', '.join(queues)}" if queues else ""
         yield Finding(
             "queued",
-            f"Waiting in the batch system: {_count(len(pending), 'job')}{moved}",
+            f"Waiting in the batch system: {counted(len(pending), 'job')}{moved}",
             f"Their turn comes by itself. To another queue: production queue QUEUE {facts.options}",
         )
     if running := by_state.get(JobState.RUNNING):
-        yield Finding("running", f"Running: {_count(len(running), 'job')}")
+        yield Finding("running", f"Running: {counted(len(running), 'job')}")
     if unknown := by_state.get(None):
-        yield Finding("submitted", f"In the batch system: {_count(len(unknown), 'job')}")
+        yield Finding("submitted", f"In the batch system: {counted(len(unknown), 'job')}")
     if gone := by_state.get(JobState.GONE):
         yield Finding(
             "vanished",
-            f"Unknown to the batch system: {_count(len(gone), 'job')}, such as that of run "
+            f"Unknown to the batch system: {counted(len(gone), 'job')}, such as that of run "
             f"{gone[0]}. Ended, or lost",
             "A manager at work finds out how they ended, within a minute",
         )
@@ -274,7 +275,7 @@ def limits(facts: Facts) -> Iterator[Finding]:
         if held and held >= (asked or facts.around.defaults.nproc):
             yield Finding(
                 "limits",
-                f"{name_of(worker)} has {_count(held, 'job')}, as many as it may{told}",
+                f"{name_of(worker)} has {counted(held, 'job')}, as many as it may{told}",
                 f"production set nproc={2 * held} --manager={worker.id} {facts.options}",
             )
 
@@ -362,12 +363,8 @@ def _quality(quality: str) -> str:
 
 
 def _runs(count: int) -> str:
-    return _count(count, "run")
+    return counted(count, "run")
 
 
 def _are(count: int, what: str) -> str:
-    return f"{_count(count, what)} {'is' if count == 1 else 'are'}"
-
-
-def _count(count: int, what: str) -> str:
-    return f"{count} {what}{'' if count == 1 else 's'}"
+    return counted(count, f"{what} is", f"{what}s are")

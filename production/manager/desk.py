@@ -236,7 +236,7 @@ def _course(change: Change) -> str:
         case Finished():
             what = f"R to F, on {change.record.host}"
         case Failed():
-            what = f"failed, to N or, after {change.max_attempts} attempts, E"
+            what = f"failed, to N or, from failure {change.max_attempts} on, to E"
         case Released():
             what = "back to N, without blame"
     return f"Recorded: run {change.claim.run}, attempt {change.claim.attempt}: {what}"

@@ -23,6 +23,7 @@ from production.manager.rest import Rest
 from production.manager.throttle import FailureWatch, RateLimit
 from production.manager.work import WITH_JOB, Phase, Work
 from production.model import Change, Failed, Finished, Intended, Released, Submitted
+from production.units import counted
 
 
 def _is_open(answer: Answer) -> bool:
@@ -147,7 +148,8 @@ class Jobs:
         desk = self._desk
         troubles = [answer for answer in result if _is_open(answer)]
         accepted = sum(isinstance(answer, str) for answer in result)
-        desk.detail(f"{desk.rooms.batch.name} accepted {accepted} of {len(works)} jobs")
+        jobs = counted(len(works), "job")
+        desk.detail(f"{desk.rooms.batch.name} accepted {accepted} of {jobs}")
         if any(isinstance(answer, str) for answer in result) or not troubles:
             self._submit_rest.over()
         elif self._submit_rest.begin(desk.settings.pause):

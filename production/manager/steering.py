@@ -16,7 +16,7 @@ from production.manager.desk import Desk
 from production.manager.work import WITH_JOB
 from production.store import requests
 from production.store.requests import Answer, Request
-from production.units import parse_fraction
+from production.units import counted, parse_fraction
 
 MOST = 100_000  # jobs or runs at a time
 
@@ -70,7 +70,7 @@ class Steering:
     def _pause(self, request: Request) -> Answer:
         self._desk.paused = True
         self._desk.tell(self._desk.notices.paused(f"by user {request.user} on {request.host}"))
-        return Answer(True, f"Paused: nothing new is begun; {self._jobs()} jobs go on")
+        return Answer(True, f"Paused: nothing new is begun; {self._jobs()} left running")
 
     def _resume(self, _: Request) -> Answer:
         if self._desk.closing:
@@ -98,21 +98,17 @@ class Steering:
 
     def _stop(self, request: Request) -> Answer:
         self._desk.close(f"stopped by user {request.user} on {request.host}")
-        return Answer(
-            True, f"Begins nothing more, and ends when its {self._jobs()} jobs have ended"
-        )
+        return Answer(True, f"Begins nothing more, and ends after its {self._jobs()}")
 
     def _leave(self, request: Request) -> Answer:
         self._desk.leaving = True
         self._desk.closing = f"left by user {request.user} on {request.host}"
-        return Answer(
-            True, f"Ends; its {self._jobs()} jobs go on, and the next manager takes them over"
-        )
+        return Answer(True, f"Ends, and leaves {self._jobs()} to the next manager")
 
     def _kill(self, _: Request) -> Answer:
         # After this turn, so that the answer is recorded before.
         self._desk.results.put(lambda: self._interrupt(signal.SIGTERM))
-        return Answer(True, f"Cancels its {self._jobs()} jobs, returns its runs, and ends")
+        return Answer(True, f"Cancels its {self._jobs()}, returns its runs, and ends")
 
     def _queue(self, request: Request) -> Answer | None:
         """Move what is pending; when the batch system does not mind, send the others after it."""
@@ -132,8 +128,9 @@ class Steering:
             if isinstance(result, BaseException):
                 raise result
             desk.job = replace(desk.job, requirements=needs)
-            went = f"{len(result)} of {len(handles)} jobs wait in queue {queue} now"
-            self._answer(request, Answer(True, f"{went}; new jobs go there as well"))
+            went = f"{len(result)} of {counted(len(handles), 'job')}"
+            text = f"Waiting in queue {queue} now: {went}; new jobs go there as well"
+            self._answer(request, Answer(True, text))
 
         def move() -> list[str]:
             batch.check(needs)
@@ -142,5 +139,5 @@ class Steering:
         desk.lanes["batch"].do(move, moved)
         return None
 
-    def _jobs(self) -> int:
-        return sum(work.phase in WITH_JOB for work in self._desk.works.values())
+    def _jobs(self) -> str:
+        return counted(sum(work.phase in WITH_JOB for work in self._desk.works.values()), "job")

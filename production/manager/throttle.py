@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 
+from production.units import counted
+
 ENOUGH = 20  # jobs of which a share is a share
 
 
@@ -55,6 +57,7 @@ class FailureWatch:
     def verdict(self) -> str:
         """What has failed too often, in words; empty as long as all is well enough."""
         if self._limit >= 1:
-            return f"{self._in_a_row} jobs in a row" if self._in_a_row >= self._limit else ""
+            in_a_row = f"{counted(self._in_a_row, 'job')} in a row"
+            return in_a_row if self._in_a_row >= self._limit else ""
         too_many = self._ended >= ENOUGH and self._failed > self._limit * self._ended
-        return f"{self._failed} of {self._ended} jobs" if too_many else ""
+        return f"{self._failed} of {counted(self._ended, 'job')}" if too_many else ""

@@ -7,6 +7,8 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from enum import StrEnum
 
+from production.units import counted
+
 
 class Event(StrEnum):
     """What people can be told of."""
@@ -59,7 +61,9 @@ class Notices:
         every = self._rules.every
         if not every or before // every == self._finished // every:
             return None
-        return self._notice(Event.PROGRESS, f"{self._finished} runs finished by this manager")
+        return self._notice(
+            Event.PROGRESS, f"{counted(self._finished, 'run')} finished by this manager"
+        )
 
     def failed(self, run: int, reason: str) -> Notice | None:
         """A run has failed."""

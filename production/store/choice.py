@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from production.errors import UsageError
+from production.errors import NotRecorded, UsageError
 from production.model import Production
 from production.store import datasets, productions
 from production.store.connection import Database
@@ -55,6 +55,29 @@ class RunChoice:
 
 
 EVERY_RUN = RunChoice()
+
+
+def nothing_there(chosen: RunChoice, of: Sequence[Production]) -> NotRecorded:
+    """What is to be said when none of the chosen runs is in those productions."""
+    place = of[0].label if len(of) == 1 else "any of these productions"
+    return NotRecorded(what=f"Nothing is known of {chosen} in {place}. See: production status")
+
+
+def check_there(db: Database, chosen: RunChoice, of: Sequence[Production]) -> None:
+    """Raise NotRecorded when runs are named and none is there: a number may be mistyped.
+
+    Some may be missing, for ranges have gaps; and a dataset may have no run in a production.
+    """
+    if chosen.datasets or not chosen.runs:
+        return
+    ids = [production.id for production in of]
+    found = db.row(
+        "SELECT 1 FROM json_each(?) p JOIN run r ON r.production = p.value "
+        "WHERE r.run IN (SELECT value FROM json_each(?)) LIMIT 1",
+        (json.dumps(ids), json.dumps(list(chosen.runs))),
+    )
+    if found is None:
+        raise nothing_there(chosen, of)
 
 
 def choose_productions(db: Database, type_: str | None, version: int | None) -> list[Production]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from production.errors import ImportRefused, UnknownDataset, UnknownLabel, UsageError
 from production.store.connection import Database
+from production.units import counted
 
 COLUMNS = ("run", "dataset", "tranche", "quality", "geometry", "campaign")
 _ALIASES = {"qual": "quality"}  # the wiki of 2014 calls it so
@@ -60,6 +61,17 @@ def parse_runs(text: str) -> list[int]:
     return list(runs)
 
 
+def written_runs(runs: Iterable[int]) -> str:
+    """``2091-2103,2119``, as ``parse_runs`` reads it."""
+    ranges: list[list[int]] = []
+    for run in sorted(set(runs)):
+        if ranges and run == ranges[-1][1] + 1:
+            ranges[-1][1] = run
+        else:
+            ranges.append([run, run])
+    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in ranges)
+
+
 def read_csv(path: Path) -> list[Label]:
     """The labels in a run list with a header line.
 
@@ -88,7 +100,8 @@ def _read_rows(rows: Iterable[tuple[int, list[str]]], path: Path) -> list[Label]
             header = _header(fields, where)
         elif len(fields) != len(header):
             raise ImportRefused(
-                where=where, what=f"{len(fields)} fields where the header has {len(header)}"
+                where=where,
+                what=f"{counted(len(fields), 'field')} where the header has {len(header)}",
             )
         else:
             labels.append(_label(dict(zip(header, fields, strict=True)), where))

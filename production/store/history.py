@@ -6,9 +6,8 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from production.errors import NotRecorded
 from production.model import Production
-from production.store.choice import RunChoice
+from production.store.choice import RunChoice, nothing_there
 from production.store.connection import Database
 
 
@@ -50,6 +49,5 @@ def attempts(db: Database, chosen: RunChoice, of: Sequence[Production]) -> list[
         (*parameters, json.dumps([production.id for production in of])),
     )
     if not rows:
-        place = of[0].label if len(of) == 1 else "any of these productions"
-        raise NotRecorded(what=f"There is no {chosen} in {place}. See: production status")
+        raise nothing_there(chosen, of)
     return [Tried(**dict(row)) for row in rows]

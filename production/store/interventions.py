@@ -89,7 +89,8 @@ def release(db: Database, production: Production, chosen: RunChoice, who: Identi
             for row in _chosen(db, production, chosen)
         ]
     missing = sorted(set(chosen.runs) - {answer.run for answer in asked})
-    return asked + [Asked(run, False, f"is not in {production.label}") for run in missing]
+    where = f"{production.label}{', or not in that dataset' if chosen.datasets else ''}"
+    return asked + [Asked(run, False, f"is not in {where}") for run in missing]
 
 
 def _holders(db: Database, production: Production) -> list[Row]:

@@ -24,6 +24,7 @@ from production.store import datasets
 from production.store.connection import Database, Row, utc_now
 from production.store.productions import insert, keep_modules
 from production.store.views import FIXED_COLUMNS, NAME
+from production.units import counted
 
 _TABLE = re.compile(r"([A-Za-z][A-Za-z0-9_]*?)_v(\d+)")
 _PRODUCTIONS = {"type", "version", "software", "start", "stop"}
@@ -241,7 +242,7 @@ def _enter(
         )
         for number, row in enumerate(tried, start=1):
             _enter_attempt(tx, (id_, run, number), row, old.outputs, _user(tx, row, users))
-    return f"{wanted.label}: {len(attempts)} runs"
+    return f"{wanted.label}: {counted(len(attempts), 'run')}"
 
 
 def _base_type(old: OldDatabase, wanted: Production) -> str | None:

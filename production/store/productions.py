@@ -137,7 +137,12 @@ def find(db: Database, type_: str, version: int | None = None) -> Production:
 def _unknown(db: Database, type_: str, version: int | None) -> str:
     versions = db.rows("SELECT version FROM productions WHERE type = ? ORDER BY 1", (type_,))
     if not versions:
-        return f"No {type_} production exists yet. Start the first one with --new=TAG."
+        types = [row[0] for row in db.rows("SELECT DISTINCT type FROM productions ORDER BY 1")]
+        others = f", only of {', '.join(types)}" if types else ""
+        return (
+            f"No {type_} production exists yet{others}. Start the first one with: "
+            f"run_production.py --production={type_} --new=TAG"
+        )
     known = ", ".join(str(row[0]) for row in versions)
     return f"There is no {type_} production with version {version}. Existing versions: {known}"
 
@@ -163,23 +168,31 @@ def next_version(db: Database, type_: str) -> int:
 
 
 def first_run(db: Database, base: Production | None, wanted: RunFilter) -> int | None:
-    """The run that a new production would begin with: of the datasets, or finished by ``base``."""
+    """The run that a new production would begin with, as ``RunStore.claim`` takes them."""
     quality, parameters = quality_condition("d", wanted.qualities)
-    conditions = [quality]
-    for column, chosen in (("dataset", wanted.datasets), ("tranche", wanted.tranches)):
-        if chosen:
-            conditions.append(f"d.{column} IN ({', '.join('?' * len(chosen))})")
-            parameters.extend(chosen)
+    source, conditions = "datasets d", [quality]
     if base is not None:
-        conditions.append(
-            "EXISTS (SELECT 1 FROM run r "
-            "WHERE r.production = ? AND r.run = d.run AND r.status = 'F')"
-        )
+        source = "run r LEFT JOIN datasets d USING (run)"
+        conditions.append("r.production = ? AND r.status = 'F'")
         parameters.append(base.id)
+    order: list[str] = []
+    ranked: list[object] = []
+    for column, otherwise, chosen in (
+        ("d.dataset", "''", wanted.datasets),
+        ("d.tranche", "0", wanted.tranches),
+    ):
+        if chosen:  # in the order in which they were given
+            conditions.append(f"{column} IN ({', '.join('?' * len(chosen))})")
+            parameters.extend(chosen)
+            whens = (f"WHEN ? THEN {rank}" for rank in range(len(chosen)))
+            order.append(f"CASE {column} {' '.join(whens)} END")
+            ranked.extend(chosen)
+        else:
+            order.append(f"coalesce({column}, {otherwise})")
     row = db.row(
-        f"SELECT run FROM datasets d WHERE {' AND '.join(conditions)} "
-        "ORDER BY dataset, coalesce(tranche, 0), run LIMIT 1",
-        parameters,
+        f"SELECT run FROM {source} WHERE {' AND '.join(conditions)} "
+        f"ORDER BY {', '.join(order)}, run LIMIT 1",
+        [*parameters, *ranked],
     )
     return row["run"] if row else None
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from production.units import counted
 from production.view.base import RunLine, Snapshot
 
 
@@ -121,7 +122,7 @@ def _to_managers(snapshot: Snapshot, words: tuple[str, ...]) -> Step:
     entries = [Entry("All of your own", lambda: Command(words))]
     for manager in snapshot.managers:
         one = Command((*words, f"--manager={manager.id}"))
-        text = f"{manager.id}: {manager.user} on {manager.host}, {manager.runs} runs"
+        text = f"{manager.id}: {manager.user} on {manager.host}, {counted(manager.runs, 'run')}"
         entries.append(Entry(text, lambda one=one: one))  # type: ignore[misc]
     entries.append(Entry("All, whoever's", lambda: Command((*words, "--everybody"))))
     return Menu("Which managers?", tuple(entries))

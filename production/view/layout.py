@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from production.model import Status
+from production.units import counted
 from production.view.base import RunLine, Snapshot
 from production.view.cells import cut, duration, padded, rough
 from production.view.keys import Mode, State, selected
@@ -158,7 +159,7 @@ def _managers(snapshot: Snapshot, width: int) -> str:
     """``Managers: 3 me@host 12 runs, 4 you@node 5 runs``."""
     if not snapshot.managers:
         return "Nobody is at work on it"
-    said = [f"{m.id} {m.user}@{m.host} {m.runs} runs" for m in snapshot.managers]
+    said = [f"{m.id} {m.user}@{m.host} {counted(m.runs, 'run')}" for m in snapshot.managers]
     text = f"Managers: {', '.join(said)}"
     while len(text) > width and len(said) > 1:
         said.pop()
@@ -350,12 +351,13 @@ def _page(scene: Scene, width: int, height: int) -> tuple[list[str], set[int]]:
     return [state.title, *text, *blank, f"{hint:-<{width}}"][: max(0, height)], {0}
 
 
-def plain(snapshot: Snapshot, width: int = ENOUGH[0]) -> list[str]:
+def plain(snapshot: Snapshot) -> list[str]:
     """All of it for where no screen is: on paper, in a file."""
+    width, height = ENOUGH
     columns = _columns(width)
     lines = chosen_lines(snapshot, State())
     rows = [_row(line, columns, {}, chosen=False).rstrip() for line in lines]
-    head = _head(snapshot, width, ENOUGH[1])
+    head = _head(snapshot, width, height)
     return [cut(line, width).rstrip() for line in [*head, *rows]]
 
 

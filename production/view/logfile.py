@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from production.errors import UsageError
+from production.units import counted
 from production.view.base import Snapshot, View
 
 PATIENCE = 5.0  # seconds; a lock is held for one line, unless its owner stands still
@@ -172,7 +173,7 @@ class LogFile:
     def _log(self, text: str, level: str) -> None:
         try:
             if self._missing:
-                what = f"{self._missing} messages before this are missing here"
+                what = f"{counted(self._missing, 'message')} before this could not be written"
                 self._file.append(self._line(what, "warning"))
                 self._inner.message(f"Log file {self._path} is written again: {what}")
                 self._missing = 0

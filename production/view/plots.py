@@ -9,7 +9,6 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-FORMATS = ("png", "svg")
 DAY = 86400.0  # seconds
 WIDE = 48  # characters of a reason
 FEW = 12  # reasons that have a bar of their own
@@ -81,7 +80,7 @@ def boxes(title: str, what: str, groups: Mapping[str, Sequence[float]]) -> Figur
 
 
 def save(figure: Figure, path: Path, form: str) -> None:
-    """Write it in one of FORMATS; the same figure gives the same bytes."""
+    """Write it as png or svg; the same figure gives the same bytes."""
     with mpl.rc_context({"svg.hashsalt": "production", "svg.fonttype": "none"}):
         figure.savefig(path, format=form, metadata={"Date": None} if form == "svg" else None)
 

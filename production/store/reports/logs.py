@@ -44,7 +44,7 @@ def logged(db: Database, production: Production, run: int, attempt: int | None) 
     if row["attempt"] is None and attempt is not None:
         raise NotRecorded(
             what=f"Run {run} of {production.label} has had no attempt {attempt}. See: production "
-            f"history {run}"
+            f"history {run} --production={production.type} --version={production.version}"
         )
     olog, elog = (None if row[name] is None else Path(row[name]) for name in ("olog", "elog"))
     return Logged(
