@@ -34,7 +34,7 @@ test-campaign: $(VENV)/with-test
 	CAMPAIGN_RUNS=1000 nice $(BIN)/python -m pytest -q -rP tests/test_flapping_schedulers.py
 
 CAMPAIGN_RUNS  ?= 3000
-CAMPAIGN_KILLS ?= 300
+CAMPAIGN_KILLS ?= 1000
 CAMPAIGN_ON    ?= gluster scheduler nfs
 
 campaign: $(VENV)/with-test

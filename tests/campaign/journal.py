@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from typing import Any
 from production.manager import loop, recovery
 from production.manager.desk import Desk
 from production.model import Change, Claim, Finished, Orphan, RunFilter
+from production.store import connection
 from production.store.runs import RunStore
 
 REPAIR_EVERY = 1.0  # seconds; the product's own half minute would make campaigns long
@@ -69,6 +71,7 @@ def begin() -> None:
     loop.REPAIR_EVERY = REPAIR_EVERY
     _observe_store(journal)
     _observe_repair(journal)
+    _observe_trouble(journal)
 
 
 def _observe_store(journal: Journal) -> None:
@@ -133,3 +136,15 @@ def _observe_repair(journal: Journal) -> None:
         journal.write(what="repair", began=began, ended=journal.now(), left=left)
 
     recovery.repair = observed_repair
+
+
+def _observe_trouble(journal: Journal) -> None:
+    explain = connection.explain
+
+    def observed_explain(error: sqlite3.Error, path: Path) -> Exception:
+        name = getattr(error, "sqlite_errorname", type(error).__name__)
+        if "BUSY" not in name:
+            journal.write(what="trouble", name=name)
+        return explain(error, path)
+
+    connection.explain = observed_explain

@@ -79,6 +79,7 @@ def test_a_campaign_that_went_well() -> None:
         "take-overs from the dead": 1,
         "longest until back": 13.0,
         "late finishes refused": 1,
+        "troubles of the database": {},
     }
 
 

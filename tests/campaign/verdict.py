@@ -172,6 +172,7 @@ def figures(seen: Evidence) -> Mapping[str, object]:
         "take-overs from the dead": len(back),
         "longest until back": round(max(back, default=0.0), 1),
         "late finishes refused": sum(len(line["refused"]) for _, line in seen.lines("told")),
+        "troubles of the database": Counter(line["name"] for _, line in seen.lines("trouble")),
     }
 
 
