@@ -464,7 +464,8 @@ give_final_name() {
     fi
     [[ ! -e $2 && ! -L $2 ]] || finish 94 "output exists already: $2"
     said+=$(mv -n -T -- "$1" "$2" 2>&1)
-    [[ ! -e $1 ]] || finish 96 "cannot publish $2: $said"
+    # Without a temporary file, whoever gave this attempt up has removed it.
+    [[ ! -e $1 && -e $2 ]] || finish 96 "cannot publish $2: $said"
 }
 
 # Read to the end before anything runs, so that the script may be replaced under a running job.

@@ -458,6 +458,28 @@ def test_it_is_told_when_no_process_can_be_started(
     assert phase(order) == "done"
 
 
+def test_a_job_whose_files_are_lost_keeps_no_others_from_starting(
+    workshop: Workshop, system: BatchSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost, *others = (workshop.order(run=run) for run in range(2091, 2094))
+    start = local._start
+
+    def cannot(job: JobOrder) -> subprocess.Popen[bytes]:
+        if job is lost:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(job.stdout))
+        return start(job)
+
+    monkeypatch.setattr(local, "_start", cannot)
+    system.submit([lost, others[0]])
+    assert state(system, lost) == PENDING  # it may pass
+    system.submit([others[1]])
+    assert system.poll([handle(lost)])[lost.name] == GONE
+    assert system.reason_of([handle(lost)]) == {
+        lost.name: f"it could not be started: {lost.stdout}: Input/output error"
+    }
+    until(lambda: [phase(order) for order in others] == ["done", "done"])
+
+
 def test_a_running_job_gives_signs_of_life(workshop: Workshop, system: BatchSystem) -> None:
     order = waiting(workshop)
     system.submit([order])

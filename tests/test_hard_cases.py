@@ -295,6 +295,15 @@ def with_running_job(office: Office) -> Work:
     return work
 
 
+def test_a_job_is_not_given_up_when_the_data_directory_has_gone(office: Office) -> None:
+    work = with_running_job(office)
+    spools = work.spool.parent
+    spools.rename(spools.with_name("elsewhere"))
+    recovery.roll_back(office.desk, STOPPED)
+    assert office.batch.cancelled == [work.name]
+    assert office.status == "R"
+
+
 def test_a_job_whose_spool_cannot_be_seen_is_cancelled_all_the_same(office: Office) -> None:
     work = with_running_job(office)
     with stale(work.spool):

@@ -163,6 +163,21 @@ def test_published_where_there_are_no_hard_links(workshop: Workshop, tmp_path: P
     assert files_below(workshop.directory / "data") == ["tree/tree02091.root"]
 
 
+def test_what_was_removed_before_it_had_its_name_is_not_published(
+    workshop: Workshop, tmp_path: Path
+) -> None:
+    """Whoever gives an attempt up removes its temporary files first."""
+    bin_directory = tmp_path / "bin"
+    bin_directory.mkdir()
+    late = bin_directory / "ln"
+    late.write_text('#!/bin/sh\nrm "$3"\nexit 1\n')
+    late.chmod(0o755)
+    order = workshop.order()
+    record = workshop.run(order, PATH=f"{bin_directory}:{os.environ['PATH']}")
+    assert record.reason.startswith(f"cannot publish {order.outputs[0].final}: ")
+    assert files_below(workshop.directory / "data") == []
+
+
 def test_cpu_time_and_memory_are_measured(workshop: Workshop) -> None:
     order = workshop.order(
         f'{PYTHON} \'\nimport os, time\nbig = b"x" * 100_000_000\n'

@@ -49,13 +49,14 @@ _GLANCE = 0.05  # seconds between two looks at processes that are about to end
 # more than half of them counts: what kept us from looking may have kept the job from its sign.
 SILENCE = 600.0
 
-# Reasons for which no process can be started just now, whatever the job: this machine has none, the
-# disk is full, or the file server is away.
+# Reasons for which no process can be started just now, whatever the job.
 _MOMENTARY = (
     *(errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE),
     *(errno.ENOSPC, errno.EDQUOT),
-    *(errno.ESTALE, errno.EIO, errno.ETIMEDOUT, errno.ENOTCONN),
 )
+# The same while a file server is away; or a file of this job is lost.
+_AWAY = (errno.ESTALE, errno.EIO, errno.ETIMEDOUT, errno.ENOTCONN)
+_TRIES = 3  # jobs with such trouble until it is taken for that of all
 
 _OPTIONS = ("slots", "memory")
 _LOAD = "load"  # the file in a job's spool that tells what it takes
@@ -138,7 +139,7 @@ class LocalSystem:
         # The last sign of life of each job on another host, and the seconds without one since.
         self._signs: dict[str, tuple[str, float]] = {}
         self._silent: dict[str, str] = {}  # the hosts of jobs that are gone for want of one
-        self._unstarted: dict[str, str] = {}  # why jobs are gone that could not be started
+        self._unstarted: dict[str, str] = {}  # why jobs could not be started, gone or waiting
         self._looked = time.monotonic()
         self._stuck = ""  # why nothing can be started just now
 
@@ -256,28 +257,41 @@ class LocalSystem:
 
     def _fill_slots(self) -> None:
         self._stuck = ""
+        before = frozenset(self._unstarted)
+        troubled: list[str] = []  # jobs whose files are out of reach
+        started = False
         for job in list(self._pending.values()):
             load = Load.of(job.requirements)
             taken = sum(self._loads.values(), start=self._adopted)
             # A job that is larger than the machine has it alone.
-            if not (load + taken).fits(self._whole) and taken.slots:
-                return
+            if (not (load + taken).fits(self._whole) and taken.slots) or len(troubled) == _TRIES:
+                break
             try:
                 load.write(job.spool)
                 child = _start(job)
             except OSError as error:
+                what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
                 if error.errno in _MOMENTARY:
-                    self._stuck = error.strerror or str(error)
+                    self._stuck = what
                     return  # the next poll tries again
-                del self._pending[job.name]
-                what = f"{error.filename}: {error.strerror}" if error.filename else error
+                if error.errno in _AWAY:
+                    troubled.append(job.name)
+                else:
+                    del self._pending[job.name]
                 self._unstarted[job.name] = f"it could not be started: {what}"
             else:
+                started = True
+                self._unstarted.pop(job.name, None)
                 del self._pending[job.name]
                 # The child cannot be reaped yet, so its pid is still its own.
                 self._running[job.name] = running(child.pid) or Process(child.pid, 0)
                 self._loads[job.name] = load
                 threading.Thread(target=self._reap, args=(job.name, child), daemon=True).start()
+        if started:
+            for name in before.intersection(troubled):  # twice, while others can be started
+                del self._pending[name]
+        elif troubled and (len(troubled) == _TRIES or not self._running):
+            self._stuck = what
 
     def _state_of_other(self, job: JobHandle, since: float) -> JobState:
         """The state of a job that is no child of ours, counting those that hold a slot here.

@@ -10,6 +10,7 @@ import errno
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from importlib import import_module
 from io import TextIOWrapper
 from types import ModuleType
@@ -58,6 +59,12 @@ COMMANDS = {
     "man": "print the manual page of a command, or write all of them",
     "completion": "print what bash, zsh or fish must read to complete command lines",
 }
+
+# Those that have something to undo when they are stopped.  The others end at once, by the system's
+# hand: a program that answers signals itself cannot be ended while a file server does not answer.
+UNDOING = frozenset(
+    ["init", "import", "watch", "plot", "doctor", "backup", "restore", "recover", "export", "man"]
+)
 
 # One module for all of them.
 STEERING = ("pause", "resume", "queue", "set", "stop", "leave", "kill")
@@ -162,7 +169,7 @@ def _dispatch(arguments: list[str], program: str) -> int:
     if name == "run":  # which says itself when something begins that has to be undone
         return int(command.run(options))
     end_by_exception()
-    with Stoppable():
+    with Stoppable() if name in UNDOING else nullcontext():
         return int(command.run(options))
 
 

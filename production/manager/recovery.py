@@ -241,8 +241,8 @@ def _may_have_job(work: Work) -> bool:
         return False
     try:
         work.spool.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        return False
+    except FileNotFoundError:  # where all of them are gone, it is the file server that is
+        return not os.path.isdir(work.spool.parent)  # noqa: PTH112 - may not raise
     except OSError:
         return True  # not known now: when the fence is to be closed, that tells
     return True
