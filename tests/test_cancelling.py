@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from job_orders import Workshop, handle
 
-from production.batch import BatchSystem, open_batch
+from production.batch import BatchSystem, cluster, open_batch
 from production.batch.together import Place
 from production.errors import BatchError, QueryFailed
 from production.model import JobHandle
@@ -106,6 +106,18 @@ def test_that_a_server_does_not_answer_is_told_after_the_jobs_have_been_deleted(
     with pytest.raises(QueryFailed, match="Unable to contact"):
         system.cancel([seven])
     assert server.deleted == ["7"]
+
+
+def test_of_a_server_that_hangs_each_command_is_not_waited_for(
+    server: Server, system: BatchSystem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "_CHUNK", 1)
+    monkeypatch.setenv("PRODUCTION_TIMEOUT", "0.5")
+    (tmp_path / "bin" / "scancel").write_text(f"#!/bin/sh\necho >> {tmp_path}/deleted; sleep 60\n")
+    server.is_silent(1)
+    with pytest.raises(QueryFailed, match=r"scancel .* did not answer within"):
+        system.cancel(jobs(tmp_path, "7", "8"))
+    assert (tmp_path / "deleted").read_text() == "\n"
 
 
 def test_when_no_id_is_known_and_none_is_told_that_is_said_at_once(

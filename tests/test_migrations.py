@@ -32,7 +32,7 @@ from production.errors import (
     DatabaseTrouble,
     NotADatabase,
 )
-from production.store import productions, trace
+from production.store import migrations, productions, trace
 from production.store.connection import APPLICATION_ID, SCHEMA_VERSION, Database, utc_text
 from production.store.migrations import MIGRATIONS, SCHEMA, create, migrate, statements
 from production.store.views import view_statements
@@ -394,6 +394,24 @@ def test_a_step_that_fails_leaves_the_old(books: Bookkeeping) -> None:
         migrate(books.path, broken)
     assert (schema(books.path), books.dump()) == before
     assert migrate(books.path, STEPS) == (NOW, LATEST)
+
+
+def test_ctrl_c_in_the_middle_of_a_statement_leaves_the_old(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = tmp_path / "old.db"
+    with closing(sqlite3.connect(old)) as session:
+        session.executescript((PROJECT / "tests" / "data" / "schema_v2.sql").read_text())
+        session.executescript(ROWS)
+    before = schema(old)
+
+    def interrupted(_: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(migrations, "text_us", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        migrate(old)
+    assert schema(old) == before
 
 
 def test_what_is_no_database_of_ours_is_left_as_it_is(tmp_path: Path) -> None:

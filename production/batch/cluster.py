@@ -21,6 +21,7 @@ from production.errors import (
     BatchError,
     CommandError,
     CommandMissing,
+    CommandTimeout,
     ConfigurationError,
     QueryFailed,
     SubmissionRefused,
@@ -264,6 +265,8 @@ class ClusterSystem(ABC):
                 try:
                     self.delete(ids)
                 except CommandError as error:
+                    if not answered and isinstance(error, CommandTimeout):
+                        raise QueryFailed(system=self.name, what=error) from None
                     trouble = error
             if time.monotonic() >= deadline:
                 break

@@ -227,15 +227,38 @@ def migrate(path: Path, steps: Sequence[str] = MIGRATIONS) -> tuple[int, int]:
     need_file(path)
     newest = 1 + len(steps)
     connection = patiently(lambda: raw_connect(f"{path.absolute().as_uri()}?mode=rw"), path)
+    stopped = _give_functions(connection)
     try:
         patiently(lambda: connection.execute("BEGIN IMMEDIATE"), path)
         found = _step_by_step(connection, path, steps)
         patiently(lambda: connection.execute("COMMIT"), path)
     except sqlite3.Error as error:
-        raise explain(error, path) from error
+        raise (*stopped, explain(error, path))[0] from error
     finally:
         connection.close()
     return found, newest
+
+
+def _give_functions(connection: sqlite3.Connection) -> Sequence[BaseException]:
+    """Let SQL call _FUNCTIONS; returns where what they raise is kept, such as Ctrl-C's exception.
+
+    SQLite does not pass it on, but tells that a function has failed.
+    """
+    raised: list[BaseException] = []
+
+    def given(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        def call(value: Any) -> Any:
+            try:
+                return function(value)
+            except BaseException as error:
+                raised.append(error)
+                raise
+
+        return call
+
+    for name, function in _FUNCTIONS.items():
+        connection.create_function(name, 1, given(function))
+    return raised
 
 
 def _step_by_step(connection: sqlite3.Connection, path: Path, steps: Sequence[str]) -> int:
@@ -248,8 +271,6 @@ def _step_by_step(connection: sqlite3.Connection, path: Path, steps: Sequence[st
         raise DatabaseTooNew(path=path, found=found, known=newest)
     if found == newest:
         return found
-    for name, function in _FUNCTIONS.items():
-        connection.create_function(name, 1, function)
     productions = _drop_derived(connection)
     for step in steps[found - 1 :]:
         for statement in statements(step):
