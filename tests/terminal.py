@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import shlex
 import signal
 import sys
@@ -105,10 +106,18 @@ class Terminal:
         except pexpect.TIMEOUT:
             return True
         except pexpect.EOF:
-            return False
+            received = self._last_words()
         self.received += received
         self._stream.feed(received)
-        return True
+        return bool(received)
+
+    def _last_words(self) -> bytes:
+        """What was written after pexpect had looked and before the program had ended."""
+        try:
+            ready, _, _ = select.select([self._child.child_fd], [], [], 0.2)
+            return os.read(self._child.child_fd, 1 << 16) if ready else b""
+        except (OSError, ValueError):  # all is read, or the terminal was hung up
+            return b""
 
     def end(self) -> int:
         """The feeder's exit code, when the terminal has its settings again."""
