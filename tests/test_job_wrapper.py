@@ -151,14 +151,18 @@ def test_several_outputs(workshop: Workshop) -> None:
     assert all(plan.final.read_text() == f"{plan.temporary}\n" for plan in order.outputs)
 
 
+def path_with_ln(directory: Path, text: str) -> str:
+    """A PATH on which ln fails, after it has done what ``text`` says."""
+    command = directory / "bin" / "ln"
+    command.parent.mkdir()
+    command.write_text(f"#!/bin/sh\n{text}\nexit 1\n")
+    command.chmod(0o755)
+    return f"{command.parent}:{os.environ['PATH']}"
+
+
 def test_published_where_there_are_no_hard_links(workshop: Workshop, tmp_path: Path) -> None:
-    bin_directory = tmp_path / "bin"
-    bin_directory.mkdir()
-    broken = bin_directory / "ln"
-    broken.write_text("#!/bin/sh\necho 'ln: Operation not permitted' >&2\nexit 1\n")
-    broken.chmod(0o755)
-    order = workshop.order()
-    record = workshop.run(order, PATH=f"{bin_directory}:{os.environ['PATH']}")
+    path = path_with_ln(tmp_path, "echo 'ln: Operation not permitted' >&2")
+    record = workshop.run(workshop.order(), PATH=path)
     assert record.phase == "done"
     assert files_below(workshop.directory / "data") == ["tree/tree02091.root"]
 
@@ -167,13 +171,8 @@ def test_what_was_removed_before_it_had_its_name_is_not_published(
     workshop: Workshop, tmp_path: Path
 ) -> None:
     """Whoever gives an attempt up removes its temporary files first."""
-    bin_directory = tmp_path / "bin"
-    bin_directory.mkdir()
-    late = bin_directory / "ln"
-    late.write_text('#!/bin/sh\nrm "$3"\nexit 1\n')
-    late.chmod(0o755)
     order = workshop.order()
-    record = workshop.run(order, PATH=f"{bin_directory}:{os.environ['PATH']}")
+    record = workshop.run(order, PATH=path_with_ln(tmp_path, 'rm "$3"'))
     assert record.reason.startswith(f"cannot publish {order.outputs[0].final}: ")
     assert files_below(workshop.directory / "data") == []
 
