@@ -108,7 +108,9 @@ def simulate(books: Books, hours: float, tell: Callable[[str], None]) -> dict[st
     """A day of it, as fast as it goes; it is told how far it is."""
     clock = SimpleNamespace(now=0.0, began=time.time())
     surveys.time = SimpleNamespace(  # type: ignore[assignment, attr-defined]
-        monotonic=lambda: clock.now, time=lambda: clock.began + clock.now
+        monotonic=lambda: clock.now,
+        time=lambda: clock.began + clock.now,
+        thread_time=time.thread_time,
     )
     displays.DRAW_EVERY = 0.0
     seconds = round(hours * 3600)

@@ -12,11 +12,13 @@ import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from production.errors import CommandError, CommandMissing, CommandTimeout, ConfigurationError
 from production.units import parse_duration
 
 DEFAULT_TIMEOUT = 60.0  # seconds
+SHOWN = 30.0  # seconds that a filesystem may take to show something
 LAST_WAIT = 5.0  # seconds until a killed command is left to itself
 VARIABLE = "PRODUCTION_TIMEOUT"  # where the environment says otherwise
 
@@ -92,3 +94,18 @@ def run(
         what = f"exit code {completed.code}: {said.splitlines()[0]}"
         raise CommandError(command=shown, what=what)
     return completed
+
+
+def answers(*places: Path) -> bool:
+    """Whether something is heard of all of them within SHOWN seconds, be it that they do not exist.
+
+    Another process asks, for whoever asks a file server that has gone may hang for ever.
+    """
+    argv = ["stat", "--file-system", "--", *map(str, places)]
+    try:
+        run(argv, timeout=SHOWN, accept=range(256))
+    except CommandTimeout:
+        return False
+    except CommandError:
+        pass  # there is no such command: nobody knows
+    return True

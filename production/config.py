@@ -7,7 +7,7 @@ are the section's keys.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
@@ -182,6 +182,17 @@ def beside(database: Path) -> tuple[Path, ...]:
     """The directory of the database, and, when it is a link, that of the file it leads to."""
     here = database.absolute()
     return tuple(dict.fromkeys((here.parent, Path(os.path.realpath(here)).parent)))
+
+
+def check_systems(config: Configuration, known: Callable[[], Collection[str]]) -> None:
+    """The tables of [batch] are those of batch systems that are ``known``.
+
+    Raises ConfigurationError with the line of another name.
+    """
+    if config.batch.options:
+        text = toml.read(config.path, ConfigurationError)
+        table = toml.parse(text, config.path, ConfigurationError).table("batch")
+        table.only("system", *known())
 
 
 def _named(path: Path, where: str) -> Path:

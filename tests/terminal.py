@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import select
 import shlex
 import signal
 import sys
+import termios
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -62,6 +64,15 @@ class Terminal:
 
     def send(self, keys: str) -> None:
         self._child.send(keys)
+
+    def send_alone(self, keys: str) -> None:
+        """Send them, and wait until the program has read them."""
+        self.send(keys)
+        with Path(f"/proc/{self._child.pid}/fd/0").open("rb", buffering=0) as keyboard:
+            waiting = bytearray(4)
+            self.read_until(
+                lambda: not fcntl.ioctl(keyboard, termios.FIONREAD, waiting) and not any(waiting)
+            )
 
     def press(self, key: str, condition: Callable[[], bool]) -> None:
         """Press a key, and wait for what it does.

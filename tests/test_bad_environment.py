@@ -335,6 +335,7 @@ def test_a_type_that_needs_no_archive_needs_no_login(lab: Laboratory) -> None:
             ":2: 'alcapana': the environment variable $DAQ_OF_NOBODY is not set",
         ),
         ('[archive]\nfile = "run.mid"\n', ":2: 'file': 'run.mid' must contain {run}"),
+        ("[batch]\nlocl = {}\n", ":2: 'locl' is not a key of [batch]; did you mean 'local'?"),
         ("[archive]\nurl = 21\n", ":2: 'url' must be text in quotes, not a whole number"),
     ],
 )
@@ -407,6 +408,18 @@ def test_a_data_directory_where_nothing_can_be_written(lab: Laboratory, place: s
         (("[output.hist]", "[output.status]"), "an output cannot be called 'status': the database"),
         (('"1h4m"', '"soon"'), "'time': 'soon' is not a time"),
         (("cores = 1", "cores = ["), ""),
+        (
+            ('from = "archive"', 'file = "gopher://host/run%05d.mid"\nfrom = "archive"'),
+            "'file': protocol 'gopher' is not known; known: ",
+        ),
+        (
+            ("cores = 1", "slrum.memory = '64G'\ncores = 1"),
+            "'slrum' is not a key of [requirements]; did you mean 'slurm'?",
+        ),
+        (
+            ("cores = 1", "slurm.extra.memory = '64G'\ncores = 1"),
+            "'extra' is not a key of [requirements.slurm]; it knows: cores, memory, ",
+        ),
         (('"alcapana"', '"other"'), "the name is 'other', but the file is called alcapana.toml"),
     ],
     ids=lambda value: value[1] if isinstance(value, tuple) else None,

@@ -301,6 +301,25 @@ def test_every_key(terminal: Terminal) -> None:
     assert terminal.printed()[-1] == "User cancelling jobs..."
 
 
+def test_keys_that_mean_nothing_do_nothing(terminal: Terminal) -> None:
+    terminal.run("is_used")
+    terminal.see("> 2088")
+    left, right, tab, delete, f1 = "\x1b[D", "\x1b[C", "\t", "\x1b[3~", "\x1b[[A"
+    for key in (left, right, tab, delete, f1) * 4:
+        terminal.send_alone(key)
+    terminal.press("m", lambda: terminal.shows("- Back"))
+    for key in (left, tab, delete, f1):
+        terminal.send_alone(key)
+    terminal.press("\x1b", lambda: terminal.shows("? help"))
+    terminal.send("/bob")
+    for key in (left, tab, delete, f1):
+        terminal.send_alone(key)
+    terminal.send(" R\r")
+    terminal.see("only bob R, by status 1-2/2")
+    terminal.touch("stop")
+    assert terminal.end() == 0
+
+
 def test_ctrl_l_draws_all_of_it_again(terminal: Terminal) -> None:
     terminal.run("is_used")
     terminal.see("> 2088")

@@ -197,6 +197,14 @@ def test_an_unknown_phase_comes_last() -> None:
     assert rows[9].split("|")[0::2][:2] == ["     1  ", "    Resting "]
 
 
+def test_jobs_of_other_managers_stand_with_ones_own() -> None:
+    other = RunLine(1, "submitted", 60.0, detail="job 4713", dataset="SiR2", attempt=1)
+    rows = table(other, *LINES)
+    assert [row.split("|")[2].strip() for row in rows[2:5]] == ["Queued", "Submitted", "Ending"]
+    assert matches(other, "R")
+    assert not matches(other, "C")
+
+
 def test_messages_cannot_steer_the_terminal() -> None:
     assert screen(80, 24, "one\ntwo\tthree \x1b[2J \udcff end")[-1] == (
         "2014-05-01 12:00:00 one two three ?[2J ? end"

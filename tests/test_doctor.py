@@ -10,18 +10,24 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
+from threading import Timer
 
 import pytest
-from bookkeeping import python
+from bookkeeping import processes, python
+from desks import Batch
 from job_orders import leaves_pid, pid_in, until
 from laboratory import Laboratory, Said, laboratory
 
-from production.doctor import surroundings
-from production.doctor.findings import Level
+from production.doctor import database, examine, filesystem, locks, meeting, node, surroundings
+from production.doctor.findings import Finding, Level, note, ok
+from production.doctor.locktest import ONE_HOST
 from production.doctor.scratch import PREFIX
+from production.errors import QueryFailed
+from production.model import JobHandle, JobState
+from production.recipe.load import BUILTIN
 
 pytestmark = pytest.mark.slow
 
@@ -211,6 +217,39 @@ def test_files_of_the_wal_mode_are_named(lab: Laboratory) -> None:
     assert "Do not remove it" in doctor(lab).of("journal", "warning")
 
 
+@contextmanager
+def locked_after_the_schema(path: Path) -> Iterator[tuple[Iterator[Finding], sqlite3.Connection]]:
+    """What the doctor finds from then on, and who has locked the file."""
+    with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
+        findings = database.check_database(path)
+        assert next(f for f in findings if f.check == "schema").level is Level.OK
+        other.execute("BEGIN EXCLUSIVE")
+        yield findings, other
+
+
+def test_a_writer_that_is_slow_makes_it_wait(lab: Laboratory) -> None:
+    with locked_after_the_schema(lab.database) as (findings, other):
+        slow = Timer(1.0, other.execute, ("COMMIT",))
+        slow.start()
+        levels = {finding.level for finding in findings}
+        slow.join()
+    assert levels == {Level.OK}
+
+
+@pytest.mark.parametrize("when", ["before", "meanwhile"])
+def test_a_database_that_stays_locked_is_not_broken(
+    lab: Laboratory, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    monkeypatch.setattr(database, "_BUSY", 0.3)
+    with locked_after_the_schema(lab.database) as (findings, _):
+        if when == "before":
+            findings = database.check_database(lab.database)
+        *_, last = findings
+    assert (last.check, last.level) == ("database", Level.WARNING)
+    assert last.what == f"{lab.database} was locked for 0.3 s"
+    assert "sqlite3 sessions" in last.remedy
+
+
 def test_a_dead_manager_that_holds_runs_is_named(lab: Laboratory) -> None:
     lab.finish("--production=alcapana", "--new=v1")
     with closing(sqlite3.connect(lab.database)) as connection:
@@ -309,6 +348,16 @@ def test_a_configuration_with_a_mistake(lab: Laboratory) -> None:
 def test_a_recipe_with_a_mistake(lab: Laboratory) -> None:
     (lab.data / "mine.toml").write_text('name = "mine"\nscript = 5\n')
     assert "mine.toml:" in doctor(lab).of("recipe", "error")
+
+
+def test_batch_systems_that_are_misspelt(lab: Laboratory) -> None:
+    lab.configure(batch="locl = {}")
+    text = (BUILTIN / "alcapana.toml").read_text()
+    wrong = text.replace("cores = 1", 'slrum.memory = "64G"')
+    (lab.data / "alcapana.toml").write_text(wrong)
+    report = doctor(lab)
+    assert "did you mean 'local'" in report.of("batch", "error")
+    assert "did you mean 'slurm'" in report.of("recipe", "error")
 
 
 def test_a_recipe_that_cannot_be_read_at_all(lab: Laboratory) -> None:
@@ -428,6 +477,48 @@ def test_a_job_that_does_not_end_is_cancelled(lab: Laboratory) -> None:
     until(lambda: not Path(f"/proc/{pid_in(pid)}/cwd").exists())
 
 
+class Flaky(Batch):
+    """One that does not answer the first ``silent`` questions."""
+
+    def __init__(self, silent: int, state: JobState) -> None:
+        super().__init__()
+        self.silent, self.state, self.asked = silent, state, 0
+
+    def poll(self, jobs: Sequence[JobHandle]) -> dict[str, JobState]:
+        self.asked += 1
+        if self.asked <= self.silent:
+            raise QueryFailed(system=self.name, what="the server is busy")
+        return super().poll(jobs)
+
+
+def test_a_query_that_fails_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(node, "_GLANCE", 0.01)
+    monkeypatch.setattr(node, "_ASK", 0.02)
+    job = JobHandle("doctor", tmp_path)
+    assert node._wait(Flaky(2, JobState.HELD), job, 100.0) is JobState.HELD
+    with pytest.raises(QueryFailed):
+        node._wait(Flaky(10**9, JobState.HELD), job, 0.1)
+
+
+def test_the_batch_system_is_asked_less_often_than_the_spool(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(node, "_GLANCE", 0.01)
+    batch = Flaky(0, JobState.PENDING)
+    assert node._wait(batch, JobHandle("doctor", tmp_path), 0.3) is JobState.PENDING
+    assert batch.asked == 2  # at the beginning and at the end
+
+
+def test_what_a_killed_doctor_left_in_the_data_directory_is_named(lab: Laboratory) -> None:
+    elsewhere = lab.home / "elsewhere"
+    left = elsewhere / f"{PREFIX}host-17-abcd"
+    left.mkdir(parents=True)
+    os.utime(left, (0, 0))
+    text = lab.configuration.read_text()
+    lab.configuration.write_text(f'data = "{elsewhere}"\n{text}')
+    assert f"rm -r {left}" in doctor(lab, "--node").of("scratch", "note")
+
+
 # ------------------------------------------------------------------------------- another host
 
 SSH = """
@@ -476,6 +567,69 @@ def test_two_doctors_in_two_shells_meet(lab: Laboratory) -> None:
         report = Report(Said(0, out, err))
         assert "none lost" in report.of("two hosts", "ok")
     assert list(lab.data.glob(f"{PREFIX}*")) == []
+
+
+def start_and_kill(lab: Laboratory) -> Path:
+    """The directory that a doctor leaves behind which is killed while it waits for another."""
+    argv = [sys.executable, "-m", "production", "doctor", QUICK, "--meet=600"]
+    process = subprocess.Popen(
+        argv, env=lab.environment, cwd=lab.home, stdout=subprocess.PIPE, text=True
+    )
+    with processes([process]):
+        assert process.stdout is not None
+        assert any(" locks " in line for line in process.stdout)
+        process.kill()
+    (left,) = lab.data.glob(f"{PREFIX}*")
+    return left
+
+
+def test_a_doctor_that_was_killed_on_this_host_is_nobody_to_meet(lab: Laboratory) -> None:
+    left = start_and_kill(lab)
+    report = doctor(lab)
+    assert f"rm -r {left}" in report.of("scratch", "note")
+    assert report.worst == []
+    assert "two hosts" not in {finding["check"] for finding in report.findings}
+
+
+@pytest.mark.parametrize(("patience", "level"), [(0.0, Level.NOTE), (0.1, Level.WARNING)])
+@pytest.mark.parametrize("name", ["0-first", "zzz-last"])
+def test_a_doctor_that_does_not_take_part_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, patience: float, level: Level
+) -> None:
+    """It was killed on another host, or is busy with a longer test of its own."""
+    other, own = (tmp_path / f"{PREFIX}{who}-17-abcd" for who in (name, "node2"))
+    other.mkdir()
+    own.mkdir()
+    monkeypatch.setattr(locks, "_LATE", 0.2)
+    monkeypatch.setattr(meeting, "_FAREWELL", 0.1)
+    (finding,) = locks.with_whoever_is_there(own, 0.1, patience, lambda _: None)
+    assert (finding.check, finding.level) == (locks.TWO_HOSTS, level)
+    assert "did not take part" in finding.what
+    assert str(other) in finding.remedy
+
+
+def test_only_two_hosts_show_what_two_hosts_can_rely_on(
+    lab: Laboratory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mount = filesystem.Mount(lab.data, "fuse.glusterfs", "v", "0:1", frozenset({"rw"}))
+    doubtful = filesystem.kind_of(mount)
+    monkeypatch.setattr(filesystem, "kind_of", lambda _: doubtful)
+    untried = "whether locks in"
+    partners = {
+        "nobody": [],
+        "one that does not come": [note(locks.TWO_HOSTS, "it did not take part")],
+        "one on this host": [note(ONE_HOST, "both"), ok(locks.TWO_HOSTS, "none lost")],
+        "one on another": [ok(locks.TWO_HOSTS, "none lost")],
+    }
+    told = {}
+    for name, found in partners.items():
+        monkeypatch.setattr(locks, "with_whoever_is_there", lambda *_, found=found: found)
+        wishes = examine.Wishes(lab.database, seconds=0.1)
+        told[name] = any(
+            finding.level is Level.WARNING and untried in finding.what
+            for finding in examine.examine(wishes, lambda _: None)
+        )
+    assert told == {name: name != "one on another" for name in partners}
 
 
 def test_nobody_comes(lab: Laboratory) -> None:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from malformed import malformed
 
+from production.doctor import filesystem
 from production.doctor.filesystem import find_mount, judge, kind_of, mount_of, parse_mountinfo
 from production.doctor.findings import Level
 
@@ -172,6 +173,18 @@ def test_a_mount_that_another_hides_is_told_by_its_device() -> None:
 
 def test_no_mount_holds_a_path_outside_of_the_table() -> None:
     assert mount_of(Path("/mnt"), []) is None
+
+
+def test_a_mount_whose_name_is_no_text_does_not_matter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel = tmp_path / "mountinfo"
+    latin1 = b"40 26 0:55 / /r\xfcn rw - nfs4 filer:/r\xfcn rw,vers=4.2,hard\n"
+    kernel.write_bytes(latin1 + HOME.encode())
+    monkeypatch.setattr(filesystem, "_MOUNTINFO", kernel)
+    mount = find_mount(tmp_path)
+    assert mount is not None
+    assert mount.kind == "ext4"
 
 
 def test_the_kernel_of_this_host_is_understood(tmp_path: Path) -> None:

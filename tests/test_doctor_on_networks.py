@@ -18,12 +18,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from bookkeeping import GOLD, bookkeeping, run_job
 from laboratory import PROJECT
 from network import gluster, sshfs
 from network.needs import NoFilesystemError
 from network.nfs import NfsNodes, Node
 
+from production import commands
 from production.doctor import examine
+from production.explain import gather
+from production.explain.causes import of_production
 from production.store import migrations
 
 pytestmark = pytest.mark.slow
@@ -162,13 +166,37 @@ def test_a_server_that_has_gone(tmp_path: Path) -> None:
 
 
 def test_one_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(examine, "_ANSWER", 1.0)
+    monkeypatch.setattr(commands, "SHOWN", 1.0)
     with or_skip(), gluster.volume(tmp_path / "gluster", mounts=1) as volume:
         # Whoever looks there now cannot even be killed.
         volume.signal_server(signal.SIGSTOP)
         wishes = examine.Wishes(volume.mounts[0] / "production.db")
         findings = list(examine.examine(wishes, lambda text: None))
         assert "does not answer within 1 s" in findings[-1].what
+
+
+def test_a_data_directory_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commands, "SHOWN", 1.0)
+    volumes = gluster.volume(tmp_path / "gluster", mounts=1)
+    with or_skip(), bookkeeping(tmp_path) as books, volumes as volume:
+        data = volume.mounts[0] / "data"
+        (tmp_path / "production.toml").write_text(f'data = "{data}"\n')
+        books.label([1])
+        production = books.start()
+        store = books.manager(production)
+        (claim,) = store.claim(1, GOLD)
+        run_job(store, claim)
+        volume.signal_server(signal.SIGSTOP)
+        wishes = examine.Wishes(books.path, seconds=0.1, node=True)
+        found = {f.check: f.what for f in examine.examine(wishes, lambda text: None)}
+        assert found["data"] == f"{data} does not answer within 1 s"
+        assert not {"space", "batch", "node"} & found.keys()
+        facts = gather.gather(books.db, production, option="", run=None, config=None, ask=True)
+        assert (
+            f"{data} could not be found out: it does not answer within 1 s"
+            in facts.around.space_trouble
+        )
+        assert {finding.cause for finding in of_production(facts)} == {"space_unknown", "submitted"}
 
 
 # --------------------------------------------------------------------------- NFS

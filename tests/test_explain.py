@@ -285,12 +285,29 @@ def test_what_the_batch_system_says(
     store = asker.books.manager(asker.production)
     for claim in store.claim(2, GOLD):
         run_job(store, claim)
+    asker.change("UPDATE attempt SET batch = 'slurm'")
     assert words in asker.says(cause, quick=state is None)
     assert of_the_run in asker.says(cause, 2001, quick=state is None)
     assert "limits" not in asker.causes()
     asker.steer(store.manager, "queue", "long")
     told = [finding.cause for finding in asker.ask() if "in queue long" in finding.what]
     assert told == [cause] * (cause == "queued")
+
+
+def test_jobs_that_wait_in_a_manager_are_not_taken_for_lost(asker: Questioner) -> None:
+    """Those of the local machine wait in its memory; one may be about to be submitted."""
+    store = asker.books.manager(asker.production)
+    waits, ended, begins = store.claim(3, GOLD)
+    for claim in (waits, ended):
+        run_job(store, claim)
+    store.apply([intended(begins)])
+    spool = asker.books.path.parent / "spool"
+    (spool / "started").mkdir(parents=True)
+    asker.change(f"UPDATE attempt SET spool = '{spool}' WHERE run = {ended.run}")
+    assert "In the batch system: 2 jobs" in asker.says("submitted")
+    assert f"1 job, such as that of run {ended.run}" in asker.says("vanished")
+    assert asker.causes(waits.run) == asker.causes(begins.run) == ["submitted"]
+    assert asker.causes(ended.run) == ["vanished"]
 
 
 def test_a_manager_with_as_many_jobs_as_it_may(asker: Questioner) -> None:

@@ -11,6 +11,7 @@ import shutil
 import signal
 import stat
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -640,6 +641,27 @@ def test_outputs_with_a_line_break_are_refused(workshop: Workshop) -> None:
     order = workshop.order(data=workshop.directory / "a\nb", write=False)
     with pytest.raises(RecipeError, match="control characters"):
         render_orders(order, workshop.done)
+
+
+def test_what_the_locale_cannot_write_is_refused(workshop: Workshop) -> None:
+    code = f"""
+from pathlib import Path
+from job_orders import Workshop
+from production.errors import RecipeError
+try:
+    Workshop(Path({str(workshop.directory)!r})).order(variables={{"OPERATOR": "M\\xfcller"}})
+except RecipeError as error:
+    print(error)
+"""
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    said = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **ascii_only},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert "the locale (ascii) does not have '\\xfc': set LC_ALL=C.UTF-8" in said.stdout
 
 
 # --------------------------------------------------------------------------- the code itself

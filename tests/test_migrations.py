@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import signal
 import sqlite3
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -364,6 +366,20 @@ def test_of_attempts_before_the_fourth_version_no_inputs_are_known(third: Path) 
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("call", ["create", "migrate"])
+def test_the_locale_does_not_matter(third: Path, call: str) -> None:
+    path = third if call == "migrate" else third.with_name("new.db")
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    code = f"from production.store import migrations as m; m.{call}(m.Path({str(path)!r}))"
+    subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(PROJECT), **ascii_only},
+        check=True,
+        timeout=120,
+    )
+    assert schema(path)[-2] == (SCHEMA_VERSION,)
+
+
 def test_killed_on_the_way_to_the_fourth_version_it_is_the_third(third: Path) -> None:
     before = schema(third), answers(third)
     for last in (1, 100, 1000, 3000):

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,9 +15,9 @@ import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.handlers import Message
 from aiosmtpd.smtp import AuthResult
-from experiment import Experiment, experiment
+from experiment import PROJECT, Experiment, experiment
 
-from production.errors import CommandError, NoticeNotSent, RunsFailed
+from production.errors import CommandError, Interrupted, NoticeNotSent, RunsFailed
 from production.notify.channels import CommandChannel, Herald, MailChannel
 from production.notify.notices import Event, Notice, NoticeRules, Notices
 
@@ -218,6 +222,30 @@ def test_all_ways_are_tried_and_the_first_trouble_is_told(tmp_path: Path) -> Non
         Herald([CommandChannel(["false"])]).send(Notice("s", "t\n"))
 
 
+def test_a_command_is_told_all_that_the_locale_can_write(tmp_path: Path) -> None:
+    told = tmp_path / "told"
+    code = f"""
+from production.notify.channels import CommandChannel
+from production.notify.notices import Notice
+tell = CommandChannel(["sh", "-c", 'echo "$0" > {told}; cat >> {told}'])
+tell.send(Notice("Out of M\\xfcnchen: r\\udcfcn", "M\\xfcnchen \\u2026\\n"))
+"""
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, **ascii_only}, cwd=PROJECT, check=True
+    )
+    assert told.read_text() == "Out of M?nchen: r?n\nM?nchen ?\n"
+
+
+def test_a_way_with_a_surprise_is_trouble_of_that_way(tmp_path: Path) -> None:
+    told = tmp_path / "told"
+    unspeakable = CommandChannel(["tell", "a\0b"])  # no command can get that
+    herald = Herald([unspeakable, CommandChannel(["sh", "-c", f"cat > {told}"])])
+    with pytest.raises(NoticeNotSent, match=r"the command tell: .*null byte"):
+        herald.send(Notice("a subject", "text\n"))
+    assert told.read_text() == "text\n"
+
+
 # ------------------------------------------------------------------------------- a manager
 
 
@@ -260,3 +288,26 @@ def test_a_mail_server_that_is_away_is_no_trouble_to_a_production(lab: Experimen
     assert manager.wait() == 0, manager.said
     assert "notice could not be sent by the mail server 127.0.0.1:1" in manager.said
     lab.check_all_finished()
+
+
+@pytest.mark.slow
+def test_a_mail_server_that_says_nothing_does_not_keep_a_manager_from_ending(
+    lab: Experiment,
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        lab.configure(notify=f'mail = "me@example.org"\nserver = "127.0.0.1"\nport = {port}')
+        lab.open_archive()
+        lab.hold("payload")
+        manager = lab.start(
+            patch="""
+import production.cli.run_command
+import production.notify.channels
+production.cli.run_command.NOTICE_PATIENCE = 0.2
+production.notify.channels.TIMEOUT = None"""
+        )
+        manager.until(lambda: len(lab.ledger("begin")) > 0, "a job")
+        manager.press_ctrl_c()
+        assert manager.wait() == Interrupted(signal.SIGINT).exit_code, manager.said
+    assert "The notice of the end took longer than 0.2 s and was given up" in manager.said
+    lab.check_nothing_under_way()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,11 @@ from bookkeeping import GOLD, Bookkeeping, bookkeeping, failed, finish, processe
 from laboratory import PROJECT
 
 from production.cli import main
+from production.errors import DatabaseTrouble, ProductionError
 from production.model import Production, Status
+from production.store import connection
+from production.store.connection import Database
+from production.store.reports import standing as standing_module
 from production.store.reports.standing import Standing, Worker
 from production.store.reports.until import parse_condition
 
@@ -63,6 +69,8 @@ N, C, R, F, E = Status
         ("left=1", {N: 1, F: 9}, 0, True, True),
         ("percent>=50", {F: 1, N: 1}, 0, True, True),
         ("percent>33.3", {F: 1, N: 2}, 0, True, True),
+        ("percent>=57", {F: 57, N: 43}, 0, True, True),
+        ("percent<100", {}, 0, True, True),
         ("managers>1", {N: 1}, 2, True, True),
         ("managers>1", {F: 1}, 0, False, False),
         (" done ", {F: 1}, 0, True, True),
@@ -119,6 +127,75 @@ def test_times_are_written_in_every_form(books: Bookkeeping) -> None:
     for wrong in ("--pause=2h", "--pause=0", "--timeout=-1", "--timeout=inf", "--timeout=soon"):
         assert wait(books, wrong) == 2
     assert main(["vacuum", "--wait=0", f"--database={books.path}"]) == 0
+
+
+def locked(books: Bookkeeping) -> Callable[[], None]:
+    """An SQLite shell has a transaction open; what ends it."""
+    other = sqlite3.connect(books.path, isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN EXCLUSIVE")
+    return other.close
+
+
+def moved_away(books: Bookkeeping) -> Callable[[], None]:
+    """As a file server does that is gone for a while; what brings it back."""
+    away = books.path.with_name("away")
+    books.path.rename(away)
+    return lambda: os.rename(away, books.path)  # noqa: PTH104
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("trouble", [locked, moved_away])
+def test_trouble_with_the_file_is_waited_through(
+    books: Bookkeeping,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    trouble: Callable[[Bookkeeping], Callable[[], None]],
+) -> None:
+    """It is told once."""
+    store = books.manager(books_production(books))
+    troubles: list[str] = []
+
+    def looked(db: Database, production: Production) -> Standing:
+        db.patience = 0.1
+        if not ends:
+            ends.append(trouble(books))
+        try:
+            return look(db, production)
+        except ProductionError as error:
+            troubles.append(str(error))
+            if len(troubles) == 3:
+                ends[0]()
+                for claim in store.claim(4, GOLD):
+                    finish(store, claim)
+            raise
+
+    look = standing_module.standing
+    monkeypatch.setattr(standing_module, "standing", looked)
+    monkeypatch.setattr(connection, "GLITCH", 0.1)
+    ends: list[Callable[[], None]] = []
+    assert wait(books) == REACHED
+    said = capsys.readouterr()
+    assert said.out == "alcapana_v1: done; 4 F\n"
+    assert said.err.count(". Waiting\n") == 1
+    assert len(troubles) == 3
+
+
+def test_trouble_that_lasts_longer_than_one_would_wait(
+    books: Bookkeeping, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = 0
+
+    def trouble(_db: Database, _production: Production) -> Standing:
+        nonlocal looks
+        looks += 1
+        raise DatabaseTrouble(path=books.path, what="disk I/O error")
+
+    monkeypatch.setattr(standing_module, "standing", trouble)
+    assert wait(books, "--timeout=0") == DatabaseTrouble.exit_code
+    assert looks == 1
+    assert wait(books, "--timeout=0.2") == DatabaseTrouble.exit_code
+    assert looks > 2
+    assert capsys.readouterr().err.count(". Waiting\n") == 1
 
 
 def test_in_vain(books: Bookkeeping, capsys: pytest.CaptureFixture[str]) -> None:

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 # to its group, a closing terminal sends SIGHUP and SIGTERM.
 SAME_SIGNAL = 0.5
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+NOTICE_PATIENCE = 10.0  # seconds for the notice of the end: no signal ends the program meanwhile
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -308,12 +309,20 @@ def _end_is_told(desk: Desk) -> Iterator[None]:
 
 
 def _tell(desk: Desk, how: str) -> None:
+    from production.manager.lanes import Lane, Results
+
     notice = desk.notices.ended(how)
-    if notice is not None:
-        try:
-            desk.rooms.herald.send(notice)
-        except ProductionError as trouble:
-            desk.say(str(trouble), level="warning")
+    if notice is None:
+        return
+    results, troubles = Results(), list[object]()
+    lane = Lane("end", results)  # of its own: an earlier notice may hang in the other one
+    lane.do(lambda: desk.rooms.herald.send(notice), troubles.append)
+    results.deliver(NOTICE_PATIENCE)
+    if lane.busy:
+        what = f"The notice of the end took longer than {NOTICE_PATIENCE:g} s and was given up"
+        desk.say(what, level="warning")
+    elif troubles[0] is not None:
+        desk.say(str(troubles[0]), level="warning")
 
 
 def _view(options: argparse.Namespace, log: Log) -> View:

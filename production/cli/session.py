@@ -17,7 +17,8 @@ from functools import cache
 from pathlib import Path
 
 from production import config as configuration
-from production.batch.base import choose, open_batch
+from production import toml
+from production.batch.base import choose, known_systems, open_batch
 from production.cli.parser import expanded
 from production.config import Configuration
 from production.errors import (
@@ -39,9 +40,10 @@ from production.manager.settings import Rooms, Settings
 from production.model import ANY_QUALITY, Claim, Production, Requirements, RunFilter
 from production.notify.channels import Channel, CommandChannel, Herald, MailChannel
 from production.notify.notices import NoticeRules
-from production.recipe.load import find_recipe, modules_file
+from production.recipe.load import check_systems, find_recipe, modules_file
 from production.recipe.model import Files, Recipe
 from production.space.probe import open_probe
+from production.staging.archive import open_archive
 from production.staging.credentials import login_if_any
 from production.staging.places import Places, open_places
 from production.store import datasets, productions
@@ -149,6 +151,8 @@ def open_session(options: argparse.Namespace, on_wait: Callable[[str], None]) ->
         # One's own lie beside the database: perhaps that is not the one that was meant.
         with Database(options.database, readonly=True, patience=math.inf, on_wait=on_wait):
             raise
+    configuration.check_systems(config, known_systems)
+    check_systems(recipe, known_systems)
     _check_script(recipe)
     _check_data(config)
     _check_new(options, recipe)
@@ -177,8 +181,7 @@ def open_session(options: argparse.Namespace, on_wait: Callable[[str], None]) ->
             _job_options(options, recipe),
             needs,
         )
-        session = Session(options, db, config, recipe, production, base, settings, job, rooms)
-        yield session
+        yield Session(options, db, config, recipe, production, base, settings, job, rooms)
 
 
 @contextmanager
@@ -320,6 +323,7 @@ def _mail_login(server: str) -> tuple[str, str] | None:
 def _archive(options: argparse.Namespace, config: Configuration, recipe: Recipe) -> Places | None:
     if not recipe.archive_inputs:
         return None
+    _check_places(recipe)
     limit = config.defaults.rate_limit if options.rate_limit is None else options.rate_limit
     locations = [
         location
@@ -338,6 +342,17 @@ def _archive(options: argparse.Namespace, config: Configuration, recipe: Recipe)
     return places
 
 
+def _check_places(recipe: Recipe) -> None:
+    """What is wrong with a URL of the recipe's own is to be corrected there."""
+    for given in recipe.archive_inputs:
+        for place in filter(None, (location.place for location in given.locations)):
+            try:
+                open_archive(place)
+            except ConfigurationError as error:
+                table = toml.parse(recipe.text, recipe.path, RecipeError).table("input")
+                table.refuse(f"'file': {error.fields['what']}", given.name, "file")
+
+
 def _modules_text(
     options: argparse.Namespace,
     config: Configuration,
@@ -346,9 +361,7 @@ def _modules_text(
 ) -> str | None:
     if options.modules and recipe.modules is None:
         raise UsageError(text=f"--modules: the recipe of {recipe.name} has no modules file")
-    path = options.modules or config.modules.get(recipe.name)
-    if path is None:
-        path = modules_file(recipe, directories)
+    path = options.modules or config.modules.get(recipe.name) or modules_file(recipe, directories)
     if path is None:
         return None
     try:

@@ -6,13 +6,21 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import time
 from typing import TYPE_CHECKING
 
 from production.cli.choosing import open_one
 from production.cli.parser import add_database, add_production, converter, time_option
-from production.errors import WaitedInVain, WaitedTooLong
+from production.errors import (
+    DatabaseLocked,
+    DatabaseMissing,
+    DatabaseReadOnly,
+    DatabaseTrouble,
+    WaitedInVain,
+    WaitedTooLong,
+)
 from production.model import Status
 from production.store.reports.until import parse_condition
 from production.view.stamp import stamped
@@ -55,32 +63,57 @@ def run(options: argparse.Namespace) -> int:
 
     wanted = options.until or [parse_condition("done")]
     until = ", ".join(condition.text for condition in wanted)
-    deadline = None if options.timeout is None else time.monotonic() + options.timeout
-    warned = False
+    end = math.inf if options.timeout is None else time.monotonic() + options.timeout
+    say = _Once()
     with open_one(options) as (db, production, _):
+        label = production.label
+        db.on_wait = lambda text: say("database", f"{text.rstrip('.')}. Waiting")
         while True:
-            found = standing(db, production)
+            try:
+                found = standing(db, production)
+            except _PASSING as trouble:
+                left = end - time.monotonic()
+                if left <= 0:
+                    raise
+                db.on_wait(str(trouble))
+                time.sleep(min(options.pause, left))
+                continue
+            say.again("database")
             reached = [condition for condition in wanted if condition.is_met(found)]
             if reached:
-                print(f"{production.label}: {reached[0].text}; {_counts(found)}")
+                print(f"{label}: {reached[0].text}; {_counts(found)}")
                 return 0
             if not any(condition.can_come(found) for condition in wanted):
-                raise WaitedInVain(label=production.label, until=until, counts=_counts(found))
-            left = None if deadline is None else deadline - time.monotonic()
-            if left is not None and left <= 0:
-                raise WaitedTooLong(
-                    label=production.label,
-                    until=until,
-                    seconds=options.timeout,
-                    counts=_counts(found),
-                )
+                raise WaitedInVain(label=label, until=until, counts=_counts(found))
+            left = end - time.monotonic()
+            if left <= 0:
+                counts, seconds = _counts(found), options.timeout
+                raise WaitedTooLong(label=label, until=until, seconds=seconds, counts=counts)
             if found.at_work:
-                warned = False
-            elif not warned:
-                warned = True
-                text = f"{production.label}: no manager is at work; waiting for one"
-                print(stamped(text), file=sys.stderr, flush=True)
-            time.sleep(options.pause if left is None else min(options.pause, left))
+                say.again("managers")
+            else:
+                say("managers", f"{label}: no manager is at work; waiting for one")
+            time.sleep(min(options.pause, left))
+
+
+# What managers survive as well: somebody else's transaction, a file server that is away.
+_PASSING = (DatabaseLocked, DatabaseMissing, DatabaseReadOnly, DatabaseTrouble)
+
+
+class _Once:
+    """Tells on standard error what is waited for, once as long as it lasts."""
+
+    def __init__(self) -> None:
+        self._said: set[str] = set()
+
+    def __call__(self, about: str, text: str) -> None:
+        if about not in self._said:
+            self._said.add(about)
+            print(stamped(text), file=sys.stderr, flush=True)
+
+    def again(self, about: str) -> None:
+        """It is over: the next time is worth a word."""
+        self._said.discard(about)
 
 
 def _counts(standing: Standing) -> str:

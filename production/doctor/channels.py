@@ -31,6 +31,10 @@ class SilentError(Exception):
     """A half does not answer, or not in words; why."""
 
 
+class AbsentError(SilentError):
+    """A half that was met by chance is not there, or busy with something else; why."""
+
+
 class Channel(Protocol):
     """Where requests are sent and answers come from, in turn."""
 

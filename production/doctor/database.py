@@ -18,7 +18,7 @@ from shlex import quote
 from production.doctor.findings import Finding, error, note, ok, warning
 from production.doctor.half import described
 from production.doctor.permissions import check_permissions
-from production.errors import ProductionError
+from production.errors import DatabaseLocked, ProductionError
 from production.identity import is_alive
 from production.store.connection import (
     APPLICATION_ID,
@@ -68,11 +68,16 @@ def check_database(path: Path) -> Iterator[Finding]:
         connection = patiently(
             lambda: raw_connect(f"{file.as_uri()}?mode=rw"), path, patience=_BUSY
         )
+    except DatabaseLocked:
+        yield _locked(path)
+        return
     except ProductionError as problem:
         yield error("database", str(problem), "See the other findings")
         return
     with contextlib.closing(connection):
         try:
+            # Nobody is kept waiting here but who has asked.
+            connection.execute(f"PRAGMA busy_timeout = {round(_BUSY * 1000)}")
             ours = yield from _contents(connection, path)
             if ours:
                 yield from _soundness(connection, path)
@@ -124,6 +129,9 @@ def _contents(connection: sqlite3.Connection, path: Path) -> Generator[Finding, 
     try:
         application, version = pragma("application_id"), pragma("user_version")
         mode = pragma("journal_mode")
+    except DatabaseLocked:
+        yield _locked(path)
+        return False
     except ProductionError as problem:
         yield error("database", str(problem), "Restore a backup, or name the right file")
         return False
@@ -222,8 +230,18 @@ def _damaged(what: str, path: Path) -> Finding:
     return error("quick_check", f"{path} is damaged: {what}", remedy)
 
 
+def _locked(path: Path) -> Finding:
+    what = f"{path} was locked for {_BUSY:g} s"
+    return warning(
+        "database", what, "Try again; close sqlite3 sessions that have a transaction open"
+    )
+
+
 def _unreadable(problem: sqlite3.Error, path: Path) -> Finding:
-    if getattr(problem, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_CORRUPT:
+    code = getattr(problem, "sqlite_errorcode", 0) & 0xFF
+    if code == sqlite3.SQLITE_BUSY:
+        return _locked(path)
+    if code == sqlite3.SQLITE_CORRUPT:
         return _damaged(str(problem), path)
     what = f"{path} cannot be read: {described(problem)}"
     return error("database", what, "See the other findings; restore a backup if nothing else helps")

@@ -9,11 +9,8 @@ from pathlib import Path
 
 from production import commands, config, toml
 from production.doctor import database, filesystem, locks, node, scratch, surroundings
-from production.doctor.findings import Finding, error, note, ok
-from production.errors import CommandTimeout, ProductionError
-
-_ANSWER = 30.0  # seconds that a filesystem may take to show a directory
-_LEFT = "left by a production doctor that was killed"
+from production.doctor.findings import Finding, error, ok
+from production.errors import ProductionError
 
 
 @dataclass(frozen=True)
@@ -36,9 +33,8 @@ def examine(wishes: Wishes, say: Callable[[str], None]) -> Generator[Finding, No
     Closed before the end, it takes its scratch files away.
     """
     yield from database.check_sqlite()
-    if not _answers(wishes.database):
-        what = f"{wishes.database} or its directory does not answer within {_ANSWER:g} s"
-        yield error("directory", what, "Is its file server up? Ask its operators")
+    if not commands.answers(wishes.database.parent, wishes.database):
+        yield _silent("directory", f"{wishes.database} or its directory")
         return  # who looks at what lies there waits for ever
     place = Path(os.path.realpath(wishes.database)).parent
     if (absent := _absent(place)) is not None:
@@ -57,20 +53,9 @@ def examine(wishes: Wishes, say: Callable[[str], None]) -> Generator[Finding, No
     yield from _around(wishes, place, say)
 
 
-def _answers(file: Path) -> bool:
-    """Whether something is heard of the file and its directory, be it that they do not exist.
-
-    Asked by another process, for whoever asks a file server that has gone may hang.
-    """
-    try:
-        commands.run(
-            ["stat", "--file-system", "--", str(file.parent), str(file)],
-            timeout=_ANSWER,
-            accept=range(256),
-        )
-    except CommandTimeout:
-        return False
-    return True
+def _silent(check: str, what: str) -> Finding:
+    said = f"{what} does not answer within {commands.SHOWN:g} s"
+    return error(check, said, "Is its file server up? Ask its operators")
 
 
 def _absent(place: Path) -> Finding | None:
@@ -86,18 +71,19 @@ def _absent(place: Path) -> Finding | None:
 
 
 def _locks(wishes: Wishes, place: Path, own: Path, say: Callable[[str], None]) -> Iterator[Finding]:
-    for path in scratch.leftovers(place):
-        yield note("scratch", f"{path} was {_LEFT}", f"rm -r {path}")
+    yield from scratch.leftovers(place)
     say(f"Tries locks for {wishes.seconds:g} s")
     yield from locks.on_this_host(own, wishes.seconds)
-    together: list[Finding] = []
+    tried = False
     if wishes.other_host:
         say(f"Tries locks with {wishes.other_host} for {wishes.seconds:g} s")
-        together += locks.with_host(own, wishes.other_host, wishes.seconds)
-    together += locks.with_whoever_is_there(own, wishes.seconds, wishes.meet, say)
-    yield from together
+        found = list(locks.with_host(own, wishes.other_host, wishes.seconds))
+        tried = locks.was_tried(found)
+        yield from found
+    found = list(locks.with_whoever_is_there(own, wishes.seconds, wishes.meet, say))
+    yield from found
     mount = filesystem.find_mount(place)
-    if not together and mount is not None:
+    if mount is not None and not tried and not locks.was_tried(found):
         yield from locks.not_tried(place, filesystem.kind_of(mount))
 
 
@@ -115,9 +101,12 @@ def _around(wishes: Wishes, place: Path | None, say: Callable[[str], None]) -> I
         "recipe", surroundings.check_recipes(settings, wishes.database, wishes.production)
     )
     yield from _safely("netrc", surroundings.check_login(settings))
+    yield from _safely("environment", surroundings.check_environment(settings))
+    if not commands.answers(settings.data):
+        yield _silent("data", f"{settings.data}")
+        return  # who asks for space, or for jobs whose spools are there, waits for ever, too
     yield from _safely("data", surroundings.check_data(settings))
     yield from _safely("space", surroundings.check_space(settings, place))
-    yield from _safely("environment", surroundings.check_environment(settings))
     yield from _safely("batch", surroundings.check_batch(settings))
     if wishes.node:
         yield from _safely(

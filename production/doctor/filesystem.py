@@ -81,7 +81,8 @@ def find_mount(path: Path) -> Mount | None:
     """The mount that holds an existing ``path``, on this host; raises OSError."""
     device = path.stat().st_dev
     number = f"{os.major(device)}:{os.minor(device)}"
-    return mount_of(path.resolve(), parse_mountinfo(_MOUNTINFO.read_text()), number)
+    text = _MOUNTINFO.read_text(errors="surrogateescape")
+    return mount_of(path.resolve(), parse_mountinfo(text), number)
 
 
 # --------------------------------------------------------------------------- what is known

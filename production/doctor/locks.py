@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from production.doctor.channels import SilentError, here, there
 from production.doctor.filesystem import Kind
-from production.doctor.findings import Finding, error, note, warning
-from production.doctor.locktest import LockTest
+from production.doctor.findings import Finding, Level, error, note, warning
+from production.doctor.locktest import ONE_HOST, LockTest
 from production.doctor.meeting import Mailbox, find_partner, serve
 
 LOCKS = "locks"
@@ -62,7 +62,7 @@ def with_whoever_is_there(
     except SilentError as silent:
         what = f"the production doctor that was there did not take part: {silent}"
         remedy = f"Try again; when none runs, remove {own.parent / partner}"
-        yield note(TWO_HOSTS, what, remedy)
+        yield (warning if patience else note)(TWO_HOSTS, what, remedy)
 
 
 def _lead(own: Path, partner: str, seconds: float, patience: float) -> Iterator[Finding]:
@@ -77,6 +77,12 @@ def _lead(own: Path, partner: str, seconds: float, patience: float) -> Iterator[
     finally:
         mailbox.end(findings)
     yield from findings
+
+
+def was_tried(findings: Sequence[Finding]) -> bool:
+    """Whether a test with another host said something of two hosts."""
+    told = any(finding.level is not Level.NOTE for finding in findings)
+    return told and all(finding.check != ONE_HOST for finding in findings)
 
 
 def not_tried(place: Path, kind: Kind) -> Iterator[Finding]:

@@ -11,10 +11,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from production.doctor.channels import Channel, SilentError
+from production.doctor.channels import AbsentError, Channel, SilentError
 from production.doctor.findings import Finding, error, note, ok, warning
 from production.doctor.half import PATIENCE, Message
 from production.units import counted
+
+ONE_HOST = "one host"  # the finding that two processes may not have been on two hosts
 
 _ANSWER = 30.0  # seconds that an answer may take which needs no lock
 _ROUNDS = 5  # how often each tells the other what it has written
@@ -42,7 +44,7 @@ class LockTest:
     apart: bool = False  # the halves are to be on two hosts
 
     def findings(self) -> Iterator[Finding]:
-        """Make the test."""
+        """Make the test; raises AbsentError when the second half does not begin."""
         try:
             first = self._ask(self.one, "create", path=str(self.path))
         except SilentError as silent:
@@ -52,6 +54,8 @@ class LockTest:
         try:
             self.two.send({"do": "open", "path": str(self.path)})
             second = _answer(self.two, self.patience)
+        except AbsentError:
+            raise
         except SilentError as silent:
             what = f"the other process cannot take part: {silent}"
             remedy = "See that it can be started there and finds the same directory"
@@ -63,7 +67,7 @@ class LockTest:
             what = (
                 f"both call themselves {hosts[0]}: if that is one host, nothing is said of others"
             )
-            yield note(self.check, what)
+            yield note(ONE_HOST, what)
         try:
             yield from self._exclusion(who)
             yield from self._visibility(who)

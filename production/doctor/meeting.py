@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from production.doctor.channels import SilentError
+from production.doctor.channels import AbsentError, SilentError
 from production.doctor.findings import Finding, Level
 from production.doctor.half import Half, Message
 from production.doctor.scratch import others
@@ -42,16 +42,16 @@ class Mailbox:
             raise SilentError(f"{error.filename}: {error.strerror}") from None
 
     def receive(self, timeout: float) -> Message:
-        """See Channel."""
+        """See Channel; raises AbsentError."""
         deadline = time.monotonic() + timeout
         wanted = self._own / _answer(self._partner, self._number)
         while time.monotonic() < deadline:
             if not (self._own.parent / self._partner).is_dir():
-                raise SilentError("it has gone")
+                raise AbsentError("it has gone")
             if (answer := _read(wanted)) is not None:
                 return answer
             time.sleep(_GLANCE)
-        raise SilentError(f"no answer within {timeout:g} s")
+        raise AbsentError(f"no answer within {timeout:g} s")
 
     def end(self, findings: Sequence[Finding]) -> None:
         """Let the partner go, with what was found."""

@@ -14,8 +14,8 @@ from pathlib import Path
 from production.batch.base import WRAPPER, BatchSystem, choose, open_batch
 from production.config import Configuration
 from production.doctor.findings import Finding, error, note, ok, warning
-from production.doctor.scratch import scratch
-from production.errors import ProductionError
+from production.doctor.scratch import leftovers, scratch
+from production.errors import ProductionError, QueryFailed
 from production.job.orders import write_orders
 from production.job.record import read_record
 from production.job.verdict import judge
@@ -27,7 +27,8 @@ CHECK = "node"
 SCRIPT = Path(__file__).with_name("node.sh")
 
 _TIME = 300  # seconds that the job may run
-_GLANCE = 1.0  # seconds between two looks at it
+_GLANCE = 1.0  # seconds between two looks at its spool
+_ASK = 5.0  # seconds between two questions to the batch system
 _RECORD = 30.0  # seconds that its record may take to appear after its end
 _SKEW = 5.0  # seconds that clocks may differ by; the filesystem may be slow to tell
 
@@ -58,6 +59,8 @@ def check_node(
         cores=1,
     )
     with _made(config.data) as data, scratch(data) as own:
+        if data != Path(os.path.realpath(database)).parent:  # where it has been looked already
+            yield from leftovers(data)
         order = _order(own, config, recipes, needs)
         try:
             write_orders(order, own / "done")
@@ -149,15 +152,27 @@ def _run(
 
 
 def _wait(batch: BatchSystem, job: JobHandle, patience: float) -> JobState:
-    """Where the job stands when it is over, held, or the patience is at its end."""
-    deadline = time.monotonic() + patience
+    """Where the job stands when it is over, held, or the patience is at its end.
+
+    Raises QueryFailed when the batch system does not tell even then.
+    """
+    now = time.monotonic()
+    deadline, due = now + patience, now
     while True:
         # Its record is its last word, and may be seen before the batch system tells.
         if read_record(job.spool) is not None:
             return JobState.GONE
-        state = batch.poll([job])[job.name]
-        if state in (JobState.GONE, JobState.HELD) or time.monotonic() > deadline:
-            return state
+        now = time.monotonic()
+        if now >= min(due, deadline):
+            due = now + _ASK
+            try:
+                state = batch.poll([job])[job.name]
+            except QueryFailed:  # the next one may be answered
+                if now >= deadline:
+                    raise
+            else:
+                if state in (JobState.GONE, JobState.HELD) or now >= deadline:
+                    return state
         time.sleep(_GLANCE)
 
 

@@ -14,9 +14,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from shlex import quote
+
+from production.doctor.findings import Finding, note
+from production.identity import is_alive, this_process
 
 PREFIX = ".production-doctor-"
 _OLD = 3600.0  # seconds after which no doctor is at work any more
+_OWNER = "owner"  # the file that tells which process this is
 
 
 @contextmanager
@@ -28,6 +33,9 @@ def scratch(directory: Path) -> Iterator[Path]:
     try:
         # The group's bit was inherited from the directory, or not; it stays as it is.
         made.chmod((made.stat().st_mode & 0o7000) | (directory.stat().st_mode & 0o777) | 0o700)
+        process = this_process()
+        owner = f"{process.boot} {process.pid} {process.pid_start}\n"
+        (made / _OWNER).write_text(owner)
         yield made
     finally:
         remove(made)
@@ -44,12 +52,16 @@ def remove(directory: Path) -> None:
 
 def others(directory: Path, own: Path) -> list[str]:
     """The names of other doctors' directories that are there now; raises OSError."""
-    return [name for name in _names(directory) if name != own.name and not _is_old(directory, name)]
+    names = (name for name in _names(directory) if name != own.name)
+    return [name for name in names if not _is_left(directory / name)]
 
 
-def leftovers(directory: Path) -> list[Path]:
+def leftovers(directory: Path) -> Iterator[Finding]:
     """What doctors left behind that were killed; raises OSError."""
-    return [directory / name for name in _names(directory) if _is_old(directory, name)]
+    for path in (directory / name for name in _names(directory)):
+        if _is_left(path) and os.path.lexists(path):  # else it has ended meanwhile
+            what = f"{path} was left by a production doctor that was killed"
+            yield note("scratch", what, f"rm -r {quote(str(path))}")
 
 
 def _names(directory: Path) -> list[str]:
@@ -57,7 +69,12 @@ def _names(directory: Path) -> list[str]:
         return sorted(entry.name for entry in entries if entry.name.startswith(PREFIX))
 
 
-def _is_old(directory: Path, name: str) -> bool:
+def _is_left(path: Path) -> bool:
+    """Whether the doctor is gone: it was of this host, or would have ended long ago."""
     with contextlib.suppress(OSError):
-        return time.time() - (directory / name).stat().st_mtime > _OLD
+        if time.time() - path.stat().st_mtime > _OLD:
+            return True
+    with contextlib.suppress(OSError, ValueError):
+        boot, pid, start = (path / _OWNER).read_text().split()
+        return is_alive(boot, int(pid), int(start)) is False
     return False

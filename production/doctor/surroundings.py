@@ -12,12 +12,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from production import commands, toml
-from production.batch.base import BatchSystem, choose, open_batch
+from production import config as configuration
+from production.batch.base import BatchSystem, choose, known_systems, open_batch
 from production.config import FILE, Configuration
 from production.doctor.findings import Finding, error, note, ok, warning
 from production.errors import CommandError, ModulesUnreadable, ProductionError, RecipeError
 from production.model import JobHandle, Unit
-from production.recipe.load import find_recipe, known_recipes, modules_file
+from production.recipe.load import check_systems, find_recipe, known_recipes, modules_file
 from production.recipe.model import Recipe
 from production.space.probe import open_probe
 from production.staging.archive import open_archive
@@ -130,6 +131,7 @@ def check_clock(own: Path) -> Iterator[Finding]:
 def check_batch(config: Configuration) -> Iterator[Finding]:
     """Its commands, and whether it answers when it is asked for a job that does not exist."""
     try:
+        configuration.check_systems(config, known_systems)
         system = choose(config.batch.system)
         batch = open_batch(system, config.batch.options.get(system, {}))
     except ProductionError as problem:
@@ -203,6 +205,7 @@ def check_recipes(config: Configuration, database: Path, wanted: str | None) -> 
     for name in [wanted] if wanted else known_recipes(directories):
         try:
             recipe = find_recipe(name, directories)
+            check_systems(recipe, known_systems)
         except ProductionError as problem:
             yield error("recipe", str(problem), "Correct it, see docs/recipes.md")
             continue

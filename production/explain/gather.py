@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
+from production import commands
 from production import config as configuration
 from production.batch.base import open_batch
 from production.config import Configuration
@@ -60,6 +62,11 @@ def with_surroundings(facts: Facts, config: Configuration, database: str) -> Fac
     if not facts.standing.left:
         return facts
     around = facts.around
+    if not commands.answers(config.data):
+        # Who looks for jobs, whose spools are there, would wait for ever as well.
+        what = f"it does not answer within {commands.SHOWN:g} s; is its file server up?"
+        trouble = str(ProbeFailed(where=config.data, what=what))
+        return replace(facts, around=replace(around, space_trouble=trouble))
     try:
         probe = open_probe(config.space, config.data)
         around = replace(around, usage=probe.probe().fullest)
@@ -90,9 +97,26 @@ def _with_jobs(
             reasons = batch.reason_of(held) if held else {}
     except ProductionError as error:
         return replace(around, batch_trouble=str(error))
-    found = {run: states.get(handle.name, JobState.GONE) for run, handle in handles.items()}
+    found = {
+        active.run: state
+        for active in chosen
+        if (state := states.get(handles[active.run].name, JobState.GONE)) is not JobState.GONE
+        or _can_be_missed(active)
+    }
     why = {run: why for run, h in handles.items() if (why := reasons.get(h.name))}
     return replace(around, jobs={**around.jobs, **found}, reasons={**around.reasons, **why})
+
+
+def _can_be_missed(active: ActiveRun) -> bool:
+    """Whether a job that the batch system does not know has ended or was lost.
+
+    Not one that is about to be submitted; nor one of the local machine that nobody has seen start,
+    for it may wait for its turn in the memory of its manager.
+    """
+    if active.phase == "submitting":
+        return False
+    started = os.path.join(active.spool or "", "started")  # noqa: PTH118
+    return active.batch != "local" or os.path.exists(started)  # noqa: PTH110 - may not raise
 
 
 def _handle(active: ActiveRun, label: str, database: str) -> JobHandle:

@@ -25,14 +25,15 @@ def write_orders(order: JobOrder, done: Path) -> None:
     """Create all directories that the job needs before it starts, and write its orders.
 
     ``done`` is the directory where jobs announce that they ended.  Written again, the orders are
-    replaced as a whole.  Raises SpoolTrouble, and RecipeError as ``render_orders``.
+    replaced as a whole.  Raises SpoolTrouble, and RecipeError as ``render_orders`` and for what the
+    locale has no character for.
     """
-    text = render_orders(order, done)
+    text = _encoded(render_orders(order, done), order.name)
     temporary = order.spool / f"{ORDERS}.tmp"
     try:
         for directory in (order.spool, done, order.stdout.parent, order.stderr.parent):
             directory.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(os.fsencode(text))
+        temporary.write_bytes(text)
         temporary.replace(order.spool / ORDERS)
     except OSError as error:
         raise file_trouble(order.spool, error) from None
@@ -87,6 +88,16 @@ def _variables(order: JobOrder) -> dict[str, str]:
                 where=f"of job {order.name}", what=f"{name!r} cannot be an environment variable"
             )
     return variables
+
+
+def _encoded(text: str, job: str) -> bytes:
+    """The bytes that file names are made of, for many of the words are some."""
+    try:
+        return os.fsencode(text)
+    except UnicodeEncodeError as error:
+        unknown = text[error.start : error.end]
+        what = f"the locale ({error.encoding}) does not have {unknown!a}: set LC_ALL=C.UTF-8"
+        raise RecipeError(where=f"of job {job}", what=what) from None
 
 
 def _scalar(name: str, value: object) -> str:

@@ -95,8 +95,6 @@ class Desk:
         """Have those told who do not look; trouble with that is told once, and is no more."""
 
         def told(result: Any) -> None:
-            if isinstance(result, BaseException) and not isinstance(result, ProductionError):
-                raise result
             trouble = "" if result is None else str(result)
             if trouble and trouble != self.said_of_notices:
                 self.say(trouble, level="warning")

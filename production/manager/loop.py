@@ -30,7 +30,8 @@ from production.store.runs import RunStore
 from production.view.base import Snapshot, tell_of_waits
 
 REPAIR_EVERY = 30.0  # seconds between looks at what is held by whom
-SNAPSHOT_EVERY = 1.0  # seconds
+SNAPSHOT_EVERY = 1.0  # seconds at least
+SNAPSHOT_REST = 10.0  # times as long as one has computed, until the next one
 
 
 class Manager:
@@ -104,8 +105,11 @@ class Manager:
         if not desk.view.live:
             desk.wake_at("snapshot", None)  # a display may have switched itself off
         elif self._is_due("snapshot", SNAPSHOT_EVERY):
+            began = time.thread_time()
             with contextlib.suppress(StoreError):  # what is recorded meets it as well, and waits
                 desk.view.update(self._snapshot())
+            rest = SNAPSHOT_REST * (time.thread_time() - began)
+            desk.wake_at("snapshot", time.monotonic() + max(SNAPSHOT_EVERY, rest))
 
     def _nothing_left(self) -> bool:
         desk = self.desk

@@ -16,6 +16,8 @@ from production.store.reports.standing import ActiveRun, Standing, active_runs, 
 from production.view.base import ManagerLine, RunLine, Snapshot
 
 LOOK_EVERY = 10.0  # seconds between two looks at more than the counts
+LOOK_REST = 10.0  # times as long as a look in between has computed, until the next one
+MOST_ASKED = 200  # spools that are looked into again at a time
 MOST_FAILED = 200  # failed runs that are shown
 _FAILED = ("run", "dataset", "attempt", "user", "stop", "reason", "olog", "elog")
 
@@ -38,8 +40,9 @@ class Survey:
         self._production = production
         self._every = every
         self._host_of = host_of
-        self._hosts: dict[str, str] = {}  # by spool
+        self._hosts: dict[str, str] = {}  # by spool; "" where the job waits
         self._looked: float | None = None  # monotonic
+        self._rests_until = 0.0  # monotonic; runs are looked at before only if all is
         self._standing: Standing
         self._active: Mapping[int, ActiveRun] = {}
         self._failed: list[RunLine] = []
@@ -59,8 +62,9 @@ class Survey:
         if self._looked is None or now - self._looked >= self._every:
             self._look()
             self._looked = now
-        elif any(not self._knows(work) for work in works):
+        elif now >= self._rests_until and any(not self._knows(work) for work in works):
             self._look_at_runs()
+        self._look_into_spools()
         lines = [self._complete(_line(work, now)) for work in works]
         held = {line.run for line in lines}
         wall = time.time()
@@ -100,9 +104,22 @@ class Survey:
         self._failed = [_failed(dict(zip(_FAILED, row, strict=True)), wall) for row in found]
 
     def _look_at_runs(self) -> None:
+        began = time.thread_time()
         self._active = {run.run: run for run in active_runs(self._db, self._production)}
         spools = {run.spool for run in self._active.values()}
         self._hosts = {spool: host for spool, host in self._hosts.items() if spool in spools}
+        self._rests_until = time.monotonic() + LOOK_REST * (time.thread_time() - began)
+
+    def _look_into_spools(self) -> None:
+        """Find hosts: for jobs that are new, and for those that waited when last asked for."""
+        if self._host_of is None:
+            return
+        with_job = (run.spool for run in self._active.values() if run.status is Status.RUNNING)
+        new = [spool for spool in with_job if spool and spool not in self._hosts]
+        waiting = [spool for spool, host in self._hosts.items() if not host]
+        for spool in (*new, *waiting[:MOST_ASKED]):
+            self._hosts.pop(spool, None)
+            self._hosts[spool] = self._host_of(Path(spool))  # the last in turn
 
     def _knows(self, work: Work) -> bool:
         known = self._active.get(work.run)
@@ -136,7 +153,7 @@ class Survey:
         phase, words = run.phase, ""
         if run.status is Status.RUNNING:
             job = f"job {run.job}"
-            host = self._host(run.spool)
+            host = self._hosts.get(run.spool or "")
             phase = "submitted" if host is None else "running" if host else "queued"
             words = f"on {host}, {job}" if host else job
         return RunLine(
@@ -150,14 +167,6 @@ class Survey:
             reason=run.last_reason or "",
             logs=_logs(run.olog, run.elog),
         )
-
-    def _host(self, spool: str | None) -> str | None:
-        """Where the job runs; "" where it waits, None where that is not known."""
-        if self._host_of is None or spool is None:
-            return None
-        if not self._hosts.get(spool):
-            self._hosts[spool] = self._host_of(Path(spool))
-        return self._hosts[spool]
 
 
 def _line(work: Work, now: float) -> RunLine:

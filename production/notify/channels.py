@@ -6,8 +6,10 @@ this machine (RFC 4954, section 4).
 
 from __future__ import annotations
 
+import os
 import smtplib
 import ssl
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from email.message import EmailMessage
@@ -27,6 +29,10 @@ FindLogin = Callable[[str], Login | None]  # for a host; raises NetrcError
 class Channel(Protocol):
     """A way to somebody."""
 
+    @property
+    def name(self) -> str:
+        """Which way, for people."""
+
     def send(self, notice: Notice) -> None:
         """Send it, within a time-out.  Raises ProductionError."""
 
@@ -37,9 +43,19 @@ class CommandChannel:
 
     argv: Sequence[str]
 
+    @property
+    def name(self) -> str:
+        """See Channel."""
+        return f"command {self.argv[0]}"
+
     def send(self, notice: Notice) -> None:
         """See Channel."""
-        run([*self.argv, notice.subject], stdin=notice.text, timeout=TIMEOUT)
+        encoding = sys.getfilesystemencoding()  # commands are spoken to in no other
+        subject, text = (
+            os.fsdecode(words.encode(encoding, "replace"))
+            for words in (notice.subject, notice.text)
+        )
+        run([*self.argv, subject], stdin=text, timeout=TIMEOUT)
 
 
 @dataclass(frozen=True)
@@ -51,6 +67,11 @@ class MailChannel:
     server: str
     port: int
     login: FindLogin
+
+    @property
+    def name(self) -> str:
+        """See Channel."""
+        return f"mail server {self.server}:{self.port}"
 
     def send(self, notice: Notice) -> None:
         """See Channel."""
@@ -80,7 +101,7 @@ class MailChannel:
             smtp.login(*login)
 
     def _failure(self, what: str) -> NoticeNotSent:
-        return NoticeNotSent(way=f"mail server {self.server}:{self.port}", what=what)
+        return NoticeNotSent(way=self.name, what=what)
 
 
 def _in_words(error: Exception) -> str:
@@ -109,12 +130,15 @@ class Herald:
     channels: Sequence[Channel] = ()
 
     def send(self, notice: Notice) -> None:
-        """By all of them; the first trouble is raised when all have been tried."""
-        troubles = []
+        """By all of them; the first trouble is raised, as ProductionError, when all are tried."""
+        troubles: list[ProductionError] = []
         for channel in self.channels:
             try:
                 channel.send(notice)
             except ProductionError as trouble:
                 troubles.append(trouble)
+            except Exception as error:  # noqa: BLE001 - nobody's jobs may suffer from a notice
+                what = f"{type(error).__name__}: {error}"
+                troubles.append(NoticeNotSent(way=channel.name, what=what))
         if troubles:
             raise troubles[0]

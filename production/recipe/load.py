@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import fields
 from pathlib import Path
 
@@ -34,6 +34,7 @@ SCRIPTS = Path(__file__).parent.parent / "sge_scripts"
 TYPE_NAME = re.compile(r"(?!sqlite_)(?!.*_v\d+$)[A-Za-z][A-Za-z0-9_]*", re.ASCII | re.IGNORECASE)
 RESERVED = (*JOB_FIELDS, "modules")
 FIELD_NAME = re.compile(r"[a-z][a-z0-9_]*", re.ASCII)
+_NEEDS = tuple(field.name for field in fields(Requirements))
 
 
 # --------------------------------------------------------------------------- finding
@@ -48,6 +49,13 @@ def find_recipe(name: str, directories: Sequence[Path]) -> Recipe:
     if recipe.base is not None:
         _check_base(recipe, recipe.base, directories)
     return recipe
+
+
+def check_systems(recipe: Recipe, known: Callable[[], Collection[str]]) -> None:
+    """Requirements may differ on batch systems that are ``known``; RecipeError at another name."""
+    if recipe.special_requirements:
+        table = toml.parse(recipe.text, recipe.path, RecipeError).table("requirements")
+        table.only(*_NEEDS, *known())
 
 
 def known_recipes(directories: Sequence[Path]) -> tuple[str, ...]:
@@ -154,7 +162,7 @@ def parse_recipe(text: str, path: Path, *, recorded: bool = False) -> Recipe:
         options=_options(job.table("options"), fields),
         log=_log(root.table("log"), name),
         modules=modules,
-        requirements=_requirements(root.table("requirements"), Requirements()),
+        requirements=_general_requirements(root.table("requirements")),
         special_requirements=_special_requirements(root.table("requirements")),
         exit_codes=_exit_codes(root.table("exit_codes")),
     )
@@ -256,8 +264,22 @@ def _log(table: Table, name: str) -> Template:
     return table.convert("path", _data_path, table.get("path", str, default))
 
 
-def _requirements(table: Table, default: Requirements) -> Requirements:
-    table.only(*(field.name for field in fields(Requirements)), *_systems(table))
+def _general_requirements(table: Table) -> Requirements:
+    return _requirements(table, Requirements(), _systems(table))
+
+
+def _special_requirements(table: Table) -> dict[str, Requirements]:
+    general = _general_requirements(table)
+    return {name: _requirements(table.table(name), general) for name in _systems(table)}
+
+
+def _systems(table: Table) -> list[str]:
+    """The tables in the table: a system's own requirements."""
+    return [name for name, value in table.values.items() if isinstance(value, dict)]
+
+
+def _requirements(table: Table, default: Requirements, systems: Sequence[str] = ()) -> Requirements:
+    table.only(*_NEEDS, *systems)
     time = table.parsed("time", parse_duration, default.time)
     return Requirements(
         time=None if time is None else math.ceil(time),
@@ -267,16 +289,6 @@ def _requirements(table: Table, default: Requirements) -> Requirements:
         project=table.get("project", str, default.project),
         options=table.items("options", str, default.options),
     )
-
-
-def _special_requirements(table: Table) -> dict[str, Requirements]:
-    general = _requirements(table, Requirements())
-    return {name: _requirements(table.table(name), general) for name in _systems(table)}
-
-
-def _systems(table: Table) -> list[str]:
-    """The tables in the table: a system's own requirements."""
-    return [name for name, value in table.values.items() if isinstance(value, dict)]
 
 
 def _exit_codes(table: Table) -> dict[int, str]:

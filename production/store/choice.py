@@ -23,18 +23,23 @@ class RunChoice:
         """Raise UnknownDataset unless the datasets exist."""
         datasets.check_known(db, self.datasets)
 
-    def condition(self, column: str) -> tuple[str, list[object]]:
+    def condition(self, column: str, *, in_pieces: bool = False) -> tuple[str, list[object]]:
         """SQL that is true where ``column`` is one of these runs, and its parameters.
 
-        Lists are passed as JSON, for SQLite limits the number of parameters.
+        ``in_pieces``: for one of many statements, of which each looks at a few runs only.  Lists
+        are passed as JSON, for SQLite limits the number of parameters.
         """
         conditions, parameters = ["true"], list[object]()
         if self.runs:
             conditions.append(f"{column} IN (SELECT value FROM json_each(?))")
             parameters.append(json.dumps(list(self.runs)))
         if self.datasets:
+            # SQLite collects what follows IN, here all runs of the datasets, for each statement.
             conditions.append(
-                f"{column} IN (SELECT run FROM datasets "
+                f"EXISTS (SELECT 1 FROM datasets c WHERE c.run = {column} "
+                "AND c.dataset IN (SELECT value FROM json_each(?)))"
+                if in_pieces
+                else f"{column} IN (SELECT run FROM datasets "
                 "WHERE dataset IN (SELECT value FROM json_each(?)))"
             )
             parameters.append(json.dumps(list(self.datasets)))

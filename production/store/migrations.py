@@ -192,7 +192,7 @@ def create(path: Path) -> None:
         connection = raw_connect(f"{new.absolute().as_uri()}?mode=rwc")
         try:
             connection.execute("BEGIN IMMEDIATE")
-            for statement in statements(SCHEMA.read_text()):
+            for statement in statements(SCHEMA.read_text(encoding="utf-8")):
                 connection.execute(statement)
             connection.executemany(
                 "INSERT INTO meta VALUES (?, ?)",
@@ -282,7 +282,7 @@ def _step_by_step(connection: sqlite3.Connection, path: Path, steps: Sequence[st
 
 def _drop_derived(connection: sqlite3.Connection) -> list[tuple[str, int, list[str]]]:
     """Drop what a migration makes anew; returns what the views of productions are made from."""
-    tables = re.findall(r"^CREATE TABLE (\w+)", SCHEMA.read_text(), re.MULTILINE)
+    tables = re.findall(r"^CREATE TABLE (\w+)", SCHEMA.read_text(encoding="utf-8"), re.MULTILINE)
     triggers = connection.execute("SELECT name, tbl_name FROM sqlite_master WHERE type = 'trigger'")
     for name, table in triggers.fetchall():
         if table in tables:
@@ -304,7 +304,7 @@ def _make_derived(
     for label, id_, outputs in productions:
         for statement in view_statements(label, id_, outputs):
             connection.execute(statement)
-    for statement in statements(SCHEMA.read_text()):
+    for statement in statements(SCHEMA.read_text(encoding="utf-8")):
         if _DERIVED.search(statement):
             connection.execute(statement)
     for statement in statements(FILL):

@@ -21,11 +21,13 @@ ENOUGH = (80, 24)  # what everything fits into
 LEAST = (40, 10)  # what the head and a few runs fit into
 
 # Running first, as people have known it since 2014; then by how near to it.
+_WITH_JOB = ("running", "queued", "submitted", "ending")
 ORDER = (
-    *("running", "queued", "ending", "submitting", "preparing", "ready", "downloading", "claimed"),
+    *_WITH_JOB,
+    *("submitting", "preparing", "ready", "downloading", "claimed"),
     *("error", "finished"),
 )
-LETTERS = {"running": "R", "queued": "R", "ending": "R", "error": "E", "finished": "F"}  # else C
+LETTERS = {**dict.fromkeys(_WITH_JOB, "R"), "error": "E", "finished": "F"}  # else C
 
 
 class Message(NamedTuple):

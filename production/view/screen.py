@@ -139,7 +139,10 @@ class Screen:
     # ----------------------------------------------------------------- in
 
     def keys(self) -> list[str]:
-        """The keys that were pressed: characters, and ``up``, ``page down``, ``enter``, ..."""
+        """The keys that were pressed: characters, ``up``, ``page down``, ``enter``, ...
+
+        One that has no name here is ``other``, so that nothing at all means: no key was pressed.
+        """
         pressed = []
         with self._lock:
             while not self._closed and in_foreground():
@@ -147,15 +150,14 @@ class Screen:
                     code = self._keys.get_wch()
                 except self.curses.error:
                     break
-                if name := self._name(code):
-                    pressed.append(name)
+                pressed.append(self._name(code))
         return pressed
 
     def _name(self, code: int | str) -> str:
         if isinstance(code, str):
             known = {"\n": "enter", "\r": "enter", "\x1b": "escape", "\x0c": "repaint"}
             known |= {"\x7f": "backspace", "\x08": "backspace"}
-            return known.get(code, code if code.isprintable() else "")
+            return known.get(code, code if code.isprintable() else "other")
         curses = self.curses
         return {
             curses.KEY_UP: "up",
@@ -166,7 +168,7 @@ class Screen:
             curses.KEY_END: "end",
             curses.KEY_ENTER: "enter",
             curses.KEY_BACKSPACE: "backspace",
-        }.get(code, "")
+        }.get(code, "other")
 
     # ----------------------------------------------------------------- away and back
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from production.model import Production, RunFilter, Status
 from production.store import productions
 from production.store.connection import Database, utc_text
-from production.store.reports.standing import TAIL
 from production.store.requests import START
 from production.units import parse_fraction
 
+TAIL = 3000  # latest attempts in the database, among which those of runs that rest are
 MOST = 1000  # runs of a dataset and quality that are counted
 
 

@@ -66,7 +66,7 @@ def latest_attempts(db: Database) -> Iterator[tuple[int, int]]:
 
 def named(chosen: RunChoice) -> tuple[str, dict[str, object]]:
     """SQL that is true for the chosen runs of r, and its parameters, by names."""
-    condition, values = chosen.condition("r.run")
+    condition, values = chosen.condition("r.run", in_pieces=True)
     names = [f"chosen{number}" for number in range(len(values))]
     for name in names:
         condition = condition.replace("?", f":{name}", 1)

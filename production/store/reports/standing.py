@@ -15,7 +15,9 @@ from production.identity import is_alive
 from production.model import Production, Status
 from production.store.connection import Database, Row, text_us, utc_text
 
-TAIL = 3000  # latest attempts in the database, by which the rates are judged
+# Latest attempts in the database, by which the rates are judged.  Those of productions that have
+# many more than others are among them, and jobs that last long; they are read in 0.02 s.
+TAIL = 10_000
 HOUR = 3600.0
 ENOUGH = 20  # finished runs that make a rate
 LONGEST = 32 * HOUR  # that is looked back
@@ -208,7 +210,9 @@ def rate(tries: Sequence[Try], now: float, since: int | None = None) -> float | 
         begin = max(end - round(seconds * 1e6), since or 0)
         at_that_time = [t for t in tries if t.stopped is None or t.stopped >= begin]
         finished = sum(t.finished for t in at_that_time)
-        first = min((t.claimed for t in at_that_time), default=end)
+        # Others may have been given up at the claim, or by a crash long before that was found out.
+        work = (t.claimed for t in at_that_time if t.finished or t.stopped is None)
+        first = min(work, default=end)
         if finished >= ENOUGH or first >= begin or seconds >= LONGEST:
             break
         seconds *= 2

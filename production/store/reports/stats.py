@@ -19,6 +19,7 @@ GROUPS: Mapping[str, str] = {
     "day": "substr(coalesce(a.stop, a.claimed), 1, 10)",
     "hour": "substr(coalesce(a.stop, a.claimed), 1, 13) || ':00'",
 }
+_HOURS: Mapping[str, float] = {"day": 24.0, "hour": 1.0}  # that a group lasts
 
 
 def _span(begin: str, end: str, condition: str = "true") -> str:
@@ -91,7 +92,8 @@ class Stats:
     memory_max: int | None  # bytes
     waiting_seconds: float | None  # of all jobs, in the batch system, before they started
     waiting_max: float | None
-    per_hour: float | None  # runs finished, from the first submission to the last end
+    # Runs finished: from the first submission to the last end, or in the whole hour or day.
+    per_hour: float | None
     output_bytes: int | None  # of all outputs
     first: str | None  # submission
     last: str | None  # end of a finished attempt
@@ -118,7 +120,7 @@ def stats(db: Database, of: Sequence[Production], chosen: RunChoice, by: str) ->
             for name, (_, how) in _FIGURES.items():
                 sums[name] = _merged(sums.get(name), row[name], how)
     order = sorted(found, key=lambda key: (key[0], key[1] is None, key[1] or ""))
-    return [_stats(*key, found[key]) for key in order]
+    return [_stats(*key, found[key], _HOURS.get(by)) for key in order]
 
 
 def _merged(one: float | None, other: float | None, how: str) -> float | None:
@@ -127,7 +129,9 @@ def _merged(one: float | None, other: float | None, how: str) -> float | None:
     return {"sum": one + other, "min": min(one, other), "max": max(one, other)}[how]
 
 
-def _stats(production: str, group: str | None, sums: Mapping[str, float | None]) -> Stats:
+def _stats(
+    production: str, group: str | None, sums: Mapping[str, float | None], width: float | None
+) -> Stats:
     first, last = sums["first"], sums["last"]
     hours = (last - first) / 3.6e9 if first is not None and last is not None else 0.0
     finished = int(sums["finished"] or 0)
@@ -147,7 +151,7 @@ def _stats(production: str, group: str | None, sums: Mapping[str, float | None])
         memory_max=_whole(sums["memory_max"]),
         waiting_seconds=_ratio(sums["waiting"], sums["waits"]),
         waiting_max=sums["waiting_max"],
-        per_hour=finished / hours if hours > 0 else None,
+        per_hour=finished / (width or hours) if hours > 0 else None,
         output_bytes=_whole(sums["bytes"]),
         first=None if first is None else utc_text(first / 1e6),
         last=None if last is None else utc_text(last / 1e6),

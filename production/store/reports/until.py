@@ -18,7 +18,8 @@ _FIGURES: Mapping[str, Callable[[Standing], float]] = {
     "failed": lambda s: s.count(Status.ERROR),
     "left": lambda s: s.left,
     "managers": lambda s: len(s.at_work),
-    "percent": lambda s: s.finished * 100,
+    # Not a hundred times the part: 57 of 100 would be a little less than 57 percent.
+    "percent": lambda s: 100 * s.count(Status.FINISHED) / s.total if s.total else 0.0,
 }
 _SIGNS: Mapping[str, Callable[[float, float], bool]] = {
     ">=": operator.ge,
