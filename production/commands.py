@@ -75,6 +75,8 @@ def run(
         raise CommandMissing(command=argv[0]) from None
     except OSError as error:
         raise CommandError(command=shown, what=error.strerror or str(error)) from None
+    except ValueError as error:  # characters that no argument can have, or not in this locale
+        raise CommandError(command=shown, what=error) from None
     try:
         out, err = process.communicate(os.fsencode(stdin), timeout=seconds)
     except BaseException as error:

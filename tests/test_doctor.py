@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from itertools import count
 from pathlib import Path
 from threading import Timer
 
@@ -248,6 +249,26 @@ def test_a_database_that_stays_locked_is_not_broken(
     assert (last.check, last.level) == ("database", Level.WARNING)
     assert last.what == f"{lab.database} was locked for 0.3 s"
     assert "sqlite3 sessions" in last.remedy
+
+
+def test_ctrl_c_amid_the_check_of_the_file_is_not_forgotten(
+    lab: Laboratory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite's Python module forgets an exception that is raised in its callbacks."""
+    monkeypatch.setattr(database, "_STEPS", 1)
+    clock, readings = time.monotonic, count()
+
+    def disturbed() -> float:
+        if next(readings) == 1:  # the first one is before the check
+            raise KeyboardInterrupt
+        return clock()
+
+    with locked_after_the_schema(lab.database) as (findings, other):
+        other.execute("ROLLBACK")
+        monkeypatch.setattr(time, "monotonic", disturbed)
+        with pytest.raises(KeyboardInterrupt):
+            list(findings)
+    assert next(readings) > 1
 
 
 def test_a_dead_manager_that_holds_runs_is_named(lab: Laboratory) -> None:

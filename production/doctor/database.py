@@ -165,6 +165,8 @@ def _soundness(connection: sqlite3.Connection, path: Path) -> Iterator[Finding]:
     except sqlite3.OperationalError as problem:
         if getattr(problem, "sqlite_errorcode", 0) != sqlite3.SQLITE_INTERRUPT:
             raise
+        if time.monotonic() <= deadline:  # SQLite forgets what is raised in its callbacks
+            raise KeyboardInterrupt from None
         what = f"quick_check of {path} was stopped after {_LONGEST_CHECK:.0f} s: nobody can write"
         remedy = f'When no manager works: sqlite3 {path} "PRAGMA integrity_check"'
         yield note("quick_check", f"{what} meanwhile", remedy)
