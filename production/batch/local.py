@@ -261,14 +261,10 @@ class LocalSystem:
         troubled: list[str] = []  # jobs whose files are out of reach
         started = False
         for job in list(self._pending.values()):
-            load = Load.of(job.requirements)
-            taken = sum(self._loads.values(), start=self._adopted)
-            # A job that is larger than the machine has it alone.
-            if (not (load + taken).fits(self._whole) and taken.slots) or len(troubled) == _TRIES:
+            if not self._has_room(Load.of(job.requirements)) or len(troubled) == _TRIES:
                 break
             try:
-                load.write(job.spool)
-                child = _start(job)
+                self._begin(job)
             except OSError as error:
                 what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
                 if error.errno in _MOMENTARY:
@@ -281,17 +277,28 @@ class LocalSystem:
                 self._unstarted[job.name] = f"it could not be started: {what}"
             else:
                 started = True
-                self._unstarted.pop(job.name, None)
-                del self._pending[job.name]
-                # The child cannot be reaped yet, so its pid is still its own.
-                self._running[job.name] = running(child.pid) or Process(child.pid, 0)
-                self._loads[job.name] = load
-                threading.Thread(target=self._reap, args=(job.name, child), daemon=True).start()
         if started:
             for name in before.intersection(troubled):  # twice, while others can be started
                 del self._pending[name]
         elif troubled and (len(troubled) == _TRIES or not self._running):
             self._stuck = what
+
+    def _has_room(self, load: Load) -> bool:
+        taken = sum(self._loads.values(), start=self._adopted)
+        # A job that is larger than the machine has it alone.
+        return (load + taken).fits(self._whole) or not taken.slots
+
+    def _begin(self, job: JobOrder) -> None:
+        """Start a job that has waited for a slot; raises OSError, and it waits on."""
+        load = Load.of(job.requirements)
+        load.write(job.spool)
+        child = _start(job)
+        self._unstarted.pop(job.name, None)
+        del self._pending[job.name]
+        # The child cannot be reaped yet, so its pid is still its own.
+        self._running[job.name] = running(child.pid) or Process(child.pid, 0)
+        self._loads[job.name] = load
+        threading.Thread(target=self._reap, args=(job.name, child), daemon=True).start()
 
     def _state_of_other(self, job: JobHandle, since: float) -> JobState:
         """The state of a job that is no child of ours, counting those that hold a slot here.

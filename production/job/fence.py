@@ -47,11 +47,19 @@ def forestall(spool: Path) -> bool:
     return _carefully(spool, lambda: _close_fence(spool))
 
 
+def has_gone(spool: Path) -> bool:
+    """Whether a spool that was not found is really not there: the directory of all spools is.
+
+    Where that is not there either, it is the filesystem that has gone.
+    """
+    return os.path.isdir(spool.parent)  # noqa: PTH112 - pathlib's raises where it may not look
+
+
 def _carefully(spool: Path, action: Callable[[], bool]) -> bool:
     try:
         return action()
     except FileNotFoundError as error:
-        if os.path.isdir(spool.parent):  # noqa: PTH112 - pathlib's raises where it may not look
+        if has_gone(spool):
             return True
         raise SpoolTrouble(path=spool.parent, what=error.strerror) from None
     except OSError as error:

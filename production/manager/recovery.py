@@ -15,7 +15,7 @@ from production.errors import (
     SpoolTrouble,
 )
 from production.job import clean
-from production.job.fence import revoke
+from production.job.fence import has_gone, revoke
 from production.manager import settle
 from production.manager.desk import Desk
 from production.manager.work import Phase, Work
@@ -241,8 +241,8 @@ def _may_have_job(work: Work) -> bool:
         return False
     try:
         work.spool.stat()
-    except FileNotFoundError:  # where all of them are gone, it is the file server that is
-        return not os.path.isdir(work.spool.parent)  # noqa: PTH112 - may not raise
+    except FileNotFoundError:
+        return not has_gone(work.spool)
     except OSError:
         return True  # not known now: when the fence is to be closed, that tells
     return True
