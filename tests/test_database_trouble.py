@@ -274,7 +274,7 @@ def test_a_long_wait_is_said_once(books: Bookkeeping, monkeypatch: pytest.Monkey
             def check(other: subprocess.Popen[str] = other) -> None:
                 nonlocal looks
                 looks += 1
-                if looks == 5:
+                if looks == 30:
                     tell(other)
 
             books.db.check, books.db.on_wait = check, on_wait
@@ -282,6 +282,39 @@ def test_a_long_wait_is_said_once(books: Bookkeeping, monkeypatch: pytest.Monkey
         assert said == wait
     add_a_run(books.db, 3)
     assert said == 2
+
+
+def test_where_asking_is_slow_it_is_asked_seldom(tmp_path: Path) -> None:
+    """Else those who wait keep a file server busy that the one who has the lock waits for."""
+    asked = 0
+
+    def ask() -> None:
+        nonlocal asked
+        asked += 1
+        time.sleep(0.01)
+        error = sqlite3.OperationalError("database is locked")
+        error.sqlite_errorcode = sqlite3.SQLITE_BUSY
+        raise error
+
+    with pytest.raises(DatabaseLocked):
+        connection.patiently(ask, tmp_path, patience=0.9)
+    assert 2 < asked < 16  # 20 and more when every pause is the shortest
+
+
+@pytest.mark.parametrize(
+    ("tries", "cost", "waited", "seconds"),
+    [
+        pytest.param(1, 0.0001, 0.0001, 0.003, id="a disk of one's own, soon again"),
+        pytest.param(50, 0.0001, 0.5, 0.03, id="a disk of one's own, after many others"),
+        pytest.param(1, 0.01, 0.01, 0.03, id="a file server, soon again"),
+        pytest.param(10, 0.01, 0.9, 0.3, id="a file server, after many others"),
+        pytest.param(10, 3.0, 30.0, 0.6, id="a file server that hardly answers"),
+        pytest.param(800, 0.0001, 40.0, 0.4, id="somebody's session since long"),
+        pytest.param(9999, 0.0001, 4000.0, 0.6, id="and that Ctrl-C does not wait"),
+    ],
+)
+def test_pauses_between_questions(tries: int, cost: float, waited: float, seconds: float) -> None:
+    assert connection.pause(tries, cost, waited) == pytest.approx(seconds)
 
 
 @pytest.mark.slow

@@ -5,8 +5,9 @@ The rules, and where they come from:
 * rollback journal, never WAL, on a network filesystem (sqlite.org/wal.html, useovernet.html);
 * ``BEGIN IMMEDIATE`` for every transaction that writes, so that what was read in it still holds
   (sqlite.org/lang_transaction.html);
-* a short busy time-out and our own retries with jitter: Python does not react to Ctrl-C while
-  SQLite waits, and somebody's interactive session must make us wait, not fail;
+* no busy time-out but our own retries: Python does not react to Ctrl-C while SQLite waits, SQLite
+  asks for the lock a dozen times in a third of a second (sqlite3.c, sqliteDefaultBusyCallback),
+  each time several requests to a file server, and somebody's session must make us wait, not fail;
 * every SELECT is read to its end at once: an unfinished one keeps writers out;
 * the file is never opened in any other way by this process: closing any descriptor of it drops
   the process's locks (sqlite.org/howtocorrupt.html, section 2.2).
@@ -44,10 +45,11 @@ from production.store.lock_holder import lock_holder
 
 APPLICATION_ID = 0x50524D47
 SCHEMA_VERSION = 4
-BUSY_MILLISECONDS = 250
+BUSY_MILLISECONDS = 250  # where SQLite itself is to wait
 PATIENCE = 60.0  # seconds; how long a write waits for the lock
 SLOW = 5.0  # seconds; when waiting is worth a message
 TROUBLE_PAUSE = 0.5  # seconds between two tries when the file is in trouble
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.003, 0.6  # seconds between two tries when it is locked
 # Seconds for which everybody bears that: when a writer was killed, the first to come plays its
 # journal back, and on a network filesystem the next one meets a journal that is just going away.
 GLITCH = 2.0
@@ -283,7 +285,10 @@ def patiently(
     began = time.monotonic()
     said = ""
     looked_damaged = False
+    tries = 0
     while True:
+        tries += 1
+        asked = time.monotonic()
         try:
             return action()
         except (sqlite3.Error, StoreError) as error:
@@ -297,7 +302,8 @@ def patiently(
                     passes = on_trouble is not None
                 elif on_trouble is not None and not looked_damaged:
                     passes = looked_damaged = True
-            waited = time.monotonic() - began
+            now = time.monotonic()
+            waited, cost = now - began, now - asked
             if isinstance(trouble, DatabaseTrouble) and waited < glitch:
                 passes = True
             if not busy and not passes:
@@ -317,7 +323,19 @@ def patiently(
         if not busy and on_trouble is not None:
             on_trouble()
             time.sleep(TROUBLE_PAUSE)
-        time.sleep(random.uniform(0.01, 0.1))  # noqa: S311 - jitter, not a secret
+        time.sleep(random.uniform(0.5, 1.5) * pause(tries, cost, waited))  # noqa: S311 - jitter
+
+
+def pause(tries: int, cost: float, waited: float) -> float:
+    """Seconds until a lock is asked for again, before jitter.
+
+    ``cost``: how many seconds the last of the ``tries`` took, and ``waited``: all of them.  Where
+    asking is slow, the file server is far away, or busy with what others ask: soon one who waits
+    spends 3 % of his time on it, so that the one who has the lock gets on.  And nobody asks often
+    for what somebody has held for long.
+    """
+    wanted = max(min(tries, 10) * max(3 * cost, SHORTEST_PAUSE), waited / 100)
+    return min(wanted, LONGEST_PAUSE)
 
 
 # Trouble that may pass without anybody doing anything to this program.
@@ -400,7 +418,7 @@ def _open(path: Path, readonly: bool) -> sqlite3.Connection:
     """Open an existing production database and make sure that it is one, and that it fits."""
     # Reading, too, needs write access when a process was killed in a transaction: SQLite plays
     # its journal back.  A file that may not be written it opens for reading by itself.
-    connection = raw_connect(f"{path.absolute().as_uri()}?mode=rw")
+    connection = raw_connect(f"{path.absolute().as_uri()}?mode=rw", busy=0)
     try:
         _check(connection, path)
         if readonly:
@@ -425,11 +443,9 @@ def need_file(path: Path) -> None:
         raise NotADatabase(path=path, what="it is not a file")
 
 
-def raw_connect(uri: str) -> sqlite3.Connection:
-    """A connection with the settings that all of ours share."""
-    connection = sqlite3.connect(
-        uri, uri=True, isolation_level=None, timeout=BUSY_MILLISECONDS / 1000
-    )
+def raw_connect(uri: str, busy: int = BUSY_MILLISECONDS) -> sqlite3.Connection:
+    """A connection with the settings that all of ours share; ``busy``: SQLite's time-out in ms."""
+    connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=busy / 1000)
     connection.row_factory = sqlite3.Row
     try:
         connection.execute("PRAGMA foreign_keys = ON")

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from production.errors import DatabaseTrouble
 from production.store.backup import size
-from production.store.connection import Database
+from production.store.connection import BUSY_MILLISECONDS, Database
 
 # Where SQLite puts temporary files: the first that exists and can be written.
 # Source: sqlite.org/tempfiles.html, section 5.
@@ -29,6 +29,8 @@ def vacuum(db: Database) -> None:
     Raises DatabaseTrouble when there may not be space enough, and DatabaseLocked.
     """
     _check_space(db, size(db))
+    # Readers may hold its end up, for moments; what they must not do is to have it begin again.
+    db.rows(f"PRAGMA busy_timeout = {BUSY_MILLISECONDS}")
     db.rows("VACUUM")
 
 
