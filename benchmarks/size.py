@@ -74,7 +74,7 @@ AIMS = {
 SLOW = 4.0
 FILL = (0.0, 0.1, 0.5, 0.9, 0.999)
 TRANCHES = 5  # of each dataset
-BLOCK = 1500  # runs at a time when filling
+BLOCK = 15  # runs at a time when filling, as managers claim: how full pages are depends on it
 DATA = Path("/gpfs/home/quirk_j/data")  # where the files would be
 PLACE = "ftp://archivftp.psi.ch/mu2e/run2013"  # of the raw files
 MODULES = "".join(f"module{number} parameter={number}\n" for number in range(200))
