@@ -10,6 +10,7 @@ import os
 import random
 import shutil
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -59,8 +60,8 @@ def live(
         where.mkdir()
         try:
             hits += life(where, plan)
-        except Exception as error:  # noqa: BLE001 - all of them are to be told
-            failed.append(f"{plan}: {error!r:.3000}")
+        except Exception:  # noqa: BLE001 - all of them are to be told
+            failed.append(f"{plan}: {traceback.format_exc()[-4000:]}")
         shutil.rmtree(where, ignore_errors=True)
     sys.stdout.write(f"STEPS_SEED={SEED}\n")
     told = "\n".join(failed)

@@ -5,9 +5,10 @@ The rules, and where they come from:
 * rollback journal, never WAL, on a network filesystem (sqlite.org/wal.html, useovernet.html);
 * ``BEGIN IMMEDIATE`` for every transaction that writes, so that what was read in it still holds
   (sqlite.org/lang_transaction.html);
-* no busy time-out but our own retries: Python does not react to Ctrl-C while SQLite waits, SQLite
-  asks for the lock a dozen times in a third of a second (sqlite3.c, sqliteDefaultBusyCallback),
-  each time several requests to a file server, and somebody's session must make us wait, not fail;
+* our own retries, and no busy time-out once the file is open: somebody's session must make us
+  wait, not fail; Python does not react to Ctrl-C while SQLite waits; and SQLite asks for the lock
+  a dozen times in a third of a second (sqlite3.c, sqliteDefaultBusyCallback), each time several
+  requests to a file server;
 * every SELECT is read to its end at once: an unfinished one keeps writers out;
 * the file is never opened in any other way by this process: closing any descriptor of it drops
   the process's locks (sqlite.org/howtocorrupt.html, section 2.2).
@@ -302,8 +303,7 @@ def patiently(
                     passes = on_trouble is not None
                 elif on_trouble is not None and not looked_damaged:
                     passes = looked_damaged = True
-            now = time.monotonic()
-            waited, cost = now - began, now - asked
+            waited, cost = time.monotonic() - began, time.monotonic() - asked
             if isinstance(trouble, DatabaseTrouble) and waited < glitch:
                 passes = True
             if not busy and not passes:
@@ -323,19 +323,18 @@ def patiently(
         if not busy and on_trouble is not None:
             on_trouble()
             time.sleep(TROUBLE_PAUSE)
-        time.sleep(random.uniform(0.5, 1.5) * pause(tries, cost, waited))  # noqa: S311 - jitter
+        time.sleep(random.uniform(0.5, 1.5) * pause(tries, cost))  # noqa: S311 - jitter
 
 
-def pause(tries: int, cost: float, waited: float) -> float:
+def pause(tries: int, cost: float) -> float:
     """Seconds until a lock is asked for again, before jitter.
 
-    ``cost``: how many seconds the last of the ``tries`` took, and ``waited``: all of them.  Where
-    asking is slow, the file server is far away, or busy with what others ask: soon one who waits
-    spends 3 % of his time on it, so that the one who has the lock gets on.  And nobody asks often
-    for what somebody has held for long.
+    ``cost``: how many seconds the last of the ``tries`` took.  Where asking is slow, the file
+    server is far away, or busy with what others ask: from the tenth try on one who waits spends 3 %
+    of his time on it, so that the one who has the lock gets on.  It does not grow further: whoever
+    has waited for long is to have the same chance as the others.
     """
-    wanted = max(min(tries, 10) * max(3 * cost, SHORTEST_PAUSE), waited / 100)
-    return min(wanted, LONGEST_PAUSE)
+    return min(min(tries, 10) * max(3 * cost, SHORTEST_PAUSE), LONGEST_PAUSE)
 
 
 # Trouble that may pass without anybody doing anything to this program.
@@ -418,13 +417,14 @@ def _open(path: Path, readonly: bool) -> sqlite3.Connection:
     """Open an existing production database and make sure that it is one, and that it fits."""
     # Reading, too, needs write access when a process was killed in a transaction: SQLite plays
     # its journal back.  A file that may not be written it opens for reading by itself.
-    connection = raw_connect(f"{path.absolute().as_uri()}?mode=rw", busy=0)
+    connection = raw_connect(f"{path.absolute().as_uri()}?mode=rw")
     try:
         _check(connection, path)
         if readonly:
             connection.execute("PRAGMA query_only = ON")
         else:
             _check_writable(connection, path)
+        connection.execute("PRAGMA busy_timeout = 0")
     except BaseException:
         connection.close()
         raise
@@ -443,9 +443,11 @@ def need_file(path: Path) -> None:
         raise NotADatabase(path=path, what="it is not a file")
 
 
-def raw_connect(uri: str, busy: int = BUSY_MILLISECONDS) -> sqlite3.Connection:
-    """A connection with the settings that all of ours share; ``busy``: SQLite's time-out in ms."""
-    connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=busy / 1000)
+def raw_connect(uri: str) -> sqlite3.Connection:
+    """A connection with the settings that all of ours share."""
+    connection = sqlite3.connect(
+        uri, uri=True, isolation_level=None, timeout=BUSY_MILLISECONDS / 1000
+    )
     connection.row_factory = sqlite3.Row
     try:
         connection.execute("PRAGMA foreign_keys = ON")
