@@ -5,10 +5,9 @@ The rules, and where they come from:
 * rollback journal, never WAL, on a network filesystem (sqlite.org/wal.html, useovernet.html);
 * ``BEGIN IMMEDIATE`` for every transaction that writes, so that what was read in it still holds
   (sqlite.org/lang_transaction.html);
-* our own retries, and no busy time-out once the file is open: somebody's session must make us
-  wait, not fail; Python does not react to Ctrl-C while SQLite waits; and SQLite asks for the lock
-  a dozen times in a third of a second (sqlite3.c, sqliteDefaultBusyCallback), each time several
-  requests to a file server;
+* no busy time-out but our own retries: Python does not react to Ctrl-C while SQLite waits, SQLite
+  asks for the lock a dozen times in a third of a second (sqlite3.c, sqliteDefaultBusyCallback),
+  each time several requests to a file server, and somebody's session must make us wait, not fail;
 * every SELECT is read to its end at once: an unfinished one keeps writers out;
 * the file is never opened in any other way by this process: closing any descriptor of it drops
   the process's locks (sqlite.org/howtocorrupt.html, section 2.2).
@@ -16,6 +15,7 @@ The rules, and where they come from:
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import sqlite3
@@ -286,7 +286,7 @@ def patiently(
     began = time.monotonic()
     said = ""
     looked_damaged = False
-    tries = 0
+    tries, cost = 0, math.inf
     while True:
         tries += 1
         asked = time.monotonic()
@@ -303,7 +303,8 @@ def patiently(
                     passes = on_trouble is not None
                 elif on_trouble is not None and not looked_damaged:
                     passes = looked_damaged = True
-            waited, cost = time.monotonic() - began, time.monotonic() - asked
+            waited = time.monotonic() - began
+            cost = min(cost, time.monotonic() - asked)  # of it, not of this host's being busy
             if isinstance(trouble, DatabaseTrouble) and waited < glitch:
                 passes = True
             if not busy and not passes:
@@ -329,12 +330,12 @@ def patiently(
 def pause(tries: int, cost: float) -> float:
     """Seconds until a lock is asked for again, before jitter.
 
-    ``cost``: how many seconds the last of the ``tries`` took.  Where asking is slow, the file
-    server is far away, or busy with what others ask: from the tenth try on one who waits spends 3 %
-    of his time on it, so that the one who has the lock gets on.  It does not grow further: whoever
-    has waited for long is to have the same chance as the others.
+    ``cost``: how many seconds the ``tries`` took at least.  Where asking is slow, the file server
+    is far away, or busy with what others ask: from the tenth try on one who waits spends 5 % of his
+    time on it, so that the one who has the lock gets on.  It does not grow further: whoever has
+    waited for long is to have the same chance as the others.
     """
-    return min(min(tries, 10) * max(3 * cost, SHORTEST_PAUSE), LONGEST_PAUSE)
+    return min(min(tries, 10) * max(2 * cost, SHORTEST_PAUSE), LONGEST_PAUSE)
 
 
 # Trouble that may pass without anybody doing anything to this program.
@@ -419,12 +420,12 @@ def _open(path: Path, readonly: bool) -> sqlite3.Connection:
     # its journal back.  A file that may not be written it opens for reading by itself.
     connection = raw_connect(f"{path.absolute().as_uri()}?mode=rw")
     try:
+        connection.execute("PRAGMA busy_timeout = 0")
         _check(connection, path)
         if readonly:
             connection.execute("PRAGMA query_only = ON")
         else:
             _check_writable(connection, path)
-        connection.execute("PRAGMA busy_timeout = 0")
     except BaseException:
         connection.close()
         raise
@@ -460,9 +461,11 @@ def raw_connect(uri: str) -> sqlite3.Connection:
 
 
 def _check(connection: sqlite3.Connection, path: Path) -> None:
+    connection.execute("BEGIN")  # one lock for all: among busy writers it is hard to come by
     application = connection.execute("PRAGMA application_id").fetchone()[0]
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     journal = connection.execute("PRAGMA journal_mode").fetchone()[0]
+    connection.execute("COMMIT")
     if application != APPLICATION_ID:
         raise NotADatabase(path=path, what="it has none of its tables")
     if version > SCHEMA_VERSION:
