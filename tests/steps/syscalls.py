@@ -58,7 +58,8 @@ class CallInjection:
         else:
             # A call that seccomp has stopped takes no signals.
             how, what = [], "signal=KILL"
-        return _strace([*how, "-e", f"inject={self.call}:{what}:when={when}"], trace, paths)
+        how += ["-e", f"inject={self.call}:{what}:when={when}"]
+        return _strace(how, [self.call], trace, paths)  # no others, for each costs time
 
     def struck(self, directory: Path) -> bool:
         """Whether it has happened in this experiment."""
@@ -68,7 +69,7 @@ class CallInjection:
 
 def watching(trace: Path, paths: Sequence[Path]) -> list[str]:
     """The command that starts a manager to which nothing happens but that its calls are seen."""
-    return _strace(["-f", "--seccomp-bpf"], trace, paths)
+    return _strace(["-f", "--seccomp-bpf"], list(ERRORS), trace, paths)
 
 
 def counts(directory: Path) -> dict[str, int]:
@@ -89,10 +90,12 @@ def _read(directory: Path) -> str:
     return path.read_text(errors="replace") if path.exists() else ""
 
 
-def _strace(options: Sequence[str], trace: Path, paths: Sequence[Path]) -> list[str]:
+def _strace(
+    options: Sequence[str], calls: Sequence[str], trace: Path, paths: Sequence[Path]
+) -> list[str]:
     about = [word for path in paths for word in ("-P", str(path))]
-    calls = ",".join(ERRORS)
-    return ["strace", "-q", "-o", str(trace), "-e", f"trace={calls}", *about, *options]
+    chosen = f"trace={','.join(calls)}"
+    return ["strace", "-q", "-o", str(trace), "-e", chosen, *about, *options]
 
 
 @cache
