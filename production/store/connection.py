@@ -15,7 +15,6 @@ The rules, and where they come from:
 
 from __future__ import annotations
 
-import math
 import os
 import random
 import sqlite3
@@ -286,7 +285,7 @@ def patiently(
     began = time.monotonic()
     said = ""
     looked_damaged = False
-    tries, cost = 0, math.inf
+    tries = 0
     while True:
         tries += 1
         asked = time.monotonic()
@@ -303,8 +302,7 @@ def patiently(
                     passes = on_trouble is not None
                 elif on_trouble is not None and not looked_damaged:
                     passes = looked_damaged = True
-            waited = time.monotonic() - began
-            cost = min(cost, time.monotonic() - asked)  # of it, not of this host's being busy
+            waited, cost = time.monotonic() - began, time.monotonic() - asked
             if isinstance(trouble, DatabaseTrouble) and waited < glitch:
                 passes = True
             if not busy and not passes:
@@ -330,7 +328,7 @@ def patiently(
 def pause(tries: int, cost: float) -> float:
     """Seconds until a lock is asked for again, before jitter.
 
-    ``cost``: how many seconds the ``tries`` took at least.  Where asking is slow, the file server
+    ``cost``: how many seconds the last of ``tries`` took.  Where asking is slow, the file server
     is far away, or busy with what others ask: from the tenth try on one who waits spends 5 % of his
     time on it, so that the one who has the lock gets on.  It does not grow further: whoever has
     waited for long is to have the same chance as the others.
